@@ -1,0 +1,179 @@
+//! The command line; types only.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::corpus::{Form, Frames};
+use crate::deframe::Framing;
+use crate::drive::FeedKind;
+use crate::sink::Transport;
+
+/// Plays auditd to a program, receives what it sends, and reports loss, order, latency and cost.
+///
+/// Exit code: 0 all well; 1 records were lost, duplicated, reordered or torn, or the target had to be killed or
+/// went away; 2 the run could not be made; 3 the generator could not keep its plan, so the run says nothing.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    /// Without a subcommand: run.
+    #[command(subcommand)]
+    pub(crate) action: Option<Action>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Drive a program (the default)
+    Run(RunArgs),
+    /// Drive the built-in minimal relay: the floor to compare with
+    Floor(BenchArgs),
+    /// The minimal relay itself: stdin to a destination
+    #[command(hide = true)]
+    FloorChild(FloorChildArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+    /// The program under test; {to}, {path} and {port} in its arguments become the sink's URL, path and port
+    ///
+    /// Default: the `audit-relay` beside this executable, with `--config none --to {to} --hostname loadgen`.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Built-in receiver
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub(crate) to: Transport,
+    /// Framing asked of the default command and of the floor (the sink tells by itself)
+    #[arg(long, value_enum)]
+    pub(crate) framing: Option<Framing>,
+    /// Path of the Unix sink, e.g. /dev/log [default: in a temporary directory]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sink_path: Option<PathBuf>,
+    /// How records reach the program
+    #[arg(long, value_enum, default_value_t = FeedKind::Socketpair)]
+    pub(crate) feed: FeedKind,
+    /// Records to write, EOE lines included [default: 200000, or no limit with --duration, or the whole --trace]
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Stop after this time, e.g. 10, 1.5s, 500ms
+    #[arg(long, value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Records a second; 0 is as fast as possible
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u64,
+    /// What auditd writes
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    pub(crate) form: Form,
+    /// How binary frames end
+    #[arg(long, value_enum, default_value_t = Frames::Exact)]
+    pub(crate) frames: Frames,
+    /// Seed of the generated records
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// End events with EOE lines (written, not expected to arrive)
+    #[arg(long)]
+    pub(crate) eoe: bool,
+    /// Replay the lines of a recorded text stream once, instead of generated records
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["form", "frames", "eoe", "seed"])]
+    pub(crate) trace: Option<PathBuf>,
+    /// Pause between the start of the program and the first record
+    #[arg(long, value_parser = duration, default_value = "200ms")]
+    pub(crate) settle: Duration,
+    /// How long the program may leave its stdin full, or run on after its end, before it is killed
+    #[arg(long, value_parser = duration, default_value = "30s")]
+    pub(crate) timeout: Duration,
+    /// How long to wait for missing records after the program's end
+    #[arg(long, value_parser = duration, default_value = "500ms")]
+    pub(crate) linger: Duration,
+    /// Lateness of the generator that counts as on time; the plan is kept if 99 % of the records are
+    #[arg(long, value_parser = duration, default_value = "10ms")]
+    pub(crate) max_lag: Duration,
+    /// Exit 0 although records were lost, duplicated, reordered or torn
+    #[arg(long)]
+    pub(crate) allow_loss: bool,
+    /// Also write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl BenchArgs {
+    /// The rate, if there is one.
+    pub(crate) fn rate(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.rate)
+    }
+
+    /// The number of records to write.
+    pub(crate) fn count(&self) -> u64 {
+        let unlimited = self.duration.is_some() || self.trace.is_some();
+        self.count.unwrap_or(if unlimited { u64::MAX } else { 200_000 })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FloorChildArgs {
+    /// Destination
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Framing on streams
+    #[arg(long, value_enum)]
+    pub(crate) framing: Option<Framing>,
+}
+
+/// Reads `2`, `1.5s` or `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1e-3),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let seconds: f64 = number
+        .parse()
+        .map_err(|_| "expected e.g. 2, 1.5s or 500ms".to_owned())?;
+    Duration::try_from_secs_f64(seconds * unit).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, ms) in [("2", 2000), ("1.5s", 1500), ("500ms", 500), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
+        }
+        for text in ["", "s", "-1", "1m", "nan"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn run_is_the_default_and_takes_a_command_after_two_dashes() {
+        for prefix in [&["audit-loadgen"][..], &["audit-loadgen", "run"]] {
+            let args = prefix
+                .iter()
+                .chain(&["--rate", "5", "--", "prog", "--to", "{to}"]);
+            let cli = Cli::try_parse_from(args).unwrap();
+            let run = if let Some(Action::Run(run)) = cli.action {
+                run
+            } else {
+                cli.run
+            };
+            assert_eq!(run.bench.rate().map(NonZeroU64::get), Some(5));
+            assert_eq!(run.command, ["prog", "--to", "{to}"]);
+        }
+    }
+}

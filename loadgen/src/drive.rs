@@ -1,0 +1,352 @@
+//! Plays auditd: writes records to the stdin of the program under test, on time.
+//!
+//! *Promise:* on a socket pair, one blocking write per record, as auditd's dispatcher does; on a pipe, large
+//! blocks. The time of every write stands in the record itself.
+//! *Law:* nothing is built here, only patched and written; the schedule never slows down for a late write; time
+//! held by a full stdin is told apart from the generator's own lateness.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, setsockopt, socketpair, sockopt};
+use nix::sys::time::TimeVal;
+
+use crate::clock::Clock;
+use crate::corpus::Wire;
+use crate::plan::{Keeper, Plan};
+
+/// Most bytes of one write to a pipe.
+const BLOCK: usize = 64 << 10;
+/// Capacity asked for a pipe, so that writer and reader need not take turns block by block.
+const PIPE_SIZE: i32 = 1 << 20;
+/// How often a blocked write looks whether it has waited too long.
+const PATIENCE: u16 = 500;
+
+/// How records reach the program under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FeedKind {
+    /// AF_UNIX stream socket pair, one write per record, as auditd does
+    Socketpair,
+    /// Pipe, blocks of up to 64 KiB
+    Pipe,
+}
+
+/// Our end of the target's stdin.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    fd: OwnedFd,
+    kind: FeedKind,
+}
+
+/// Why the feed ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The target closed its stdin.
+    Closed,
+    /// The target did not read for too long.
+    Stuck,
+    /// The write failed.
+    Failed(Errno),
+}
+
+impl Feed {
+    /// Makes a feed; the second value is for the target.
+    ///
+    /// # Errors
+    /// The operating system's, if it has no descriptors left.
+    pub(crate) fn open(kind: FeedKind) -> nix::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = match kind {
+            FeedKind::Socketpair => {
+                let (ours, theirs) = socketpair(
+                    AddressFamily::Unix,
+                    SockType::Stream,
+                    None,
+                    SockFlag::SOCK_CLOEXEC,
+                )?;
+                // Ours alone: the target's end stays blocking, as auditd leaves it.
+                setsockopt(
+                    &ours,
+                    sockopt::SendTimeout,
+                    &TimeVal::new(0, i64::from(PATIENCE) * 1000),
+                )?;
+                (ours, theirs)
+            }
+            FeedKind::Pipe => {
+                let (theirs, ours) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+                // A smaller pipe than asked for is slower, not wrong.
+                let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
+                fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+                (ours, theirs)
+            }
+        };
+        Ok((Self { fd: ours, kind }, theirs))
+    }
+
+    /// Writes all of `bytes`. Returns whether stdin was full.
+    fn write(&self, mut bytes: &[u8], clock: &Clock, patience_ns: u64) -> Result<bool, Stop> {
+        let mut blocked_since = None;
+        while !bytes.is_empty() {
+            let attempt = match (self.kind, blocked_since) {
+                (FeedKind::Socketpair, None) => send(
+                    self.fd.as_raw_fd(),
+                    bytes,
+                    MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
+                ),
+                // Full: now wait inside the write, as auditd does, at most PATIENCE at a time.
+                (FeedKind::Socketpair, Some(_)) => send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL),
+                (FeedKind::Pipe, _) => nix::unistd::write(&self.fd, bytes),
+            };
+            match attempt {
+                Ok(n) => bytes = &bytes[n..],
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    let now = clock.now();
+                    if now.saturating_sub(*blocked_since.get_or_insert(now)) > patience_ns {
+                        return Err(Stop::Stuck);
+                    }
+                    if self.kind == FeedKind::Pipe {
+                        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
+                        // Whatever it says, the write is tried again.
+                        let _ = poll(&mut fds, PollTimeout::from(PATIENCE));
+                    }
+                }
+                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Stop::Closed),
+                Err(errno) => return Err(Stop::Failed(errno)),
+            }
+        }
+        Ok(blocked_since.is_some())
+    }
+}
+
+/// When to stop, and what to put up with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Records to write.
+    pub(crate) count: u64,
+    /// Or the time from the start of the schedule from which on none is due.
+    pub(crate) duration: Option<Duration>,
+    /// How long a write may be blocked before the target is given up.
+    pub(crate) patience: Duration,
+    /// Own lateness that counts as on time.
+    pub(crate) tolerance: Duration,
+}
+
+/// What was written, and how well the plan was kept.
+#[derive(Debug)]
+pub(crate) struct Driven {
+    /// Lines written, `EOE` included.
+    pub(crate) written: u64,
+    /// Of those, records that must arrive.
+    pub(crate) sent: u64,
+    /// Bytes written.
+    pub(crate) bytes: u64,
+    /// Start of the schedule; without one, time of the first write.
+    pub(crate) first_ns: u64,
+    /// End of the last write.
+    pub(crate) last_ns: u64,
+    /// Writes that found the target's stdin full.
+    pub(crate) blocked_writes: u64,
+    /// Time spent in those writes.
+    pub(crate) blocked_ns: u64,
+    /// How the plan was kept.
+    pub(crate) keeper: Keeper,
+    /// Why the feed ended early, if it did.
+    pub(crate) stop: Option<Stop>,
+}
+
+/// Writes `wire` to `feed` as `plan` says, until a limit is reached or the target goes away.
+///
+/// `announced` is raised before each write to the number of records that may have arrived from then on.
+pub(crate) fn drive(
+    feed: &Feed,
+    wire: &mut Wire,
+    plan: &Plan,
+    limits: &Limits,
+    clock: &Clock,
+    announced: &AtomicU64,
+) -> Driven {
+    // The default slack of 50 us would make every sleep that much too long. The target is already running, so
+    // this thread's setting is not inherited by it.
+    let _ = nix::sys::prctl::set_timerslack(1);
+    let patience_ns = nanoseconds(limits.patience);
+    let block = match feed.kind {
+        FeedKind::Socketpair => 0,
+        FeedKind::Pipe => BLOCK,
+    };
+    let first_ns = plan.intended(0).unwrap_or_else(|| clock.now());
+    let end_ns = limits
+        .duration
+        .map(|duration| first_ns.saturating_add(nanoseconds(duration)));
+    let mut driven = Driven {
+        written: 0,
+        sent: 0,
+        bytes: 0,
+        first_ns,
+        last_ns: first_ns,
+        blocked_writes: 0,
+        blocked_ns: 0,
+        keeper: Keeper::new(nanoseconds(limits.tolerance)),
+        stop: None,
+    };
+
+    while driven.written < limits.count && wire.peek().is_some() {
+        let mut now = clock.now();
+        let due = plan.intended(driven.written);
+        if end_ns.is_some_and(|end| due.unwrap_or(now) >= end) {
+            break;
+        }
+        if let Some(due) = due
+            && due > now
+        {
+            driven.keeper.caught_up();
+            clock.sleep_until(due);
+            now = clock.now();
+        }
+
+        let mut range = prepare_one(wire, plan, driven.written, now, &mut driven.keeper);
+        let mut lines = 1;
+        let ready = plan.due(now).min(limits.count);
+        while let Some((len, true)) = wire.peek()
+            && range.len() + len <= block
+            && driven.written + lines < ready
+        {
+            range.end = prepare_one(wire, plan, driven.written + lines, now, &mut driven.keeper).end;
+            lines += 1;
+        }
+
+        announced.store(wire.sequence(), Ordering::Release);
+        match feed.write(wire.bytes(range.clone()), clock, patience_ns) {
+            Ok(was_full) => {
+                if was_full {
+                    let held_ns = clock.now().saturating_sub(now);
+                    driven.keeper.blocked(held_ns);
+                    driven.blocked_writes += 1;
+                    driven.blocked_ns += held_ns;
+                }
+            }
+            Err(stop) => {
+                driven.stop = Some(stop);
+                break;
+            }
+        }
+        driven.written += lines;
+        driven.sent = wire.sequence();
+        driven.bytes += range.len() as u64;
+    }
+    driven.last_ns = clock.now();
+    driven
+}
+
+/// Prepares line `n`; without a schedule it is due now.
+fn prepare_one(
+    wire: &mut Wire,
+    plan: &Plan,
+    n: u64,
+    now: u64,
+    keeper: &mut Keeper,
+) -> std::ops::Range<usize> {
+    let due = plan.intended(n).unwrap_or(now);
+    keeper.leaving(due, now);
+    wire.prepare(due, now)
+}
+
+/// A duration in nanoseconds; longer than 584 years is forever.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Closes every descriptor from 3 on that this process was started with.
+///
+/// auditd's plugins get none; whatever a shell or a test runner left open must not reach the target either.
+/// To be called before anything else is opened.
+pub(crate) fn close_inherited() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let inherited: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&fd| fd > 2)
+        .collect();
+    for fd in inherited {
+        // One of them is the directory itself, closed by now.
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::{Corpus, Form, Frames, Shape};
+    use std::io::Read as _;
+    use std::num::NonZeroU64;
+
+    fn feed_all(kind: FeedKind, count: u64, rate: Option<u64>, eoe: bool) -> (Driven, Vec<u8>) {
+        let (feed, theirs) = Feed::open(kind).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            std::fs::File::from(theirs).read_to_end(&mut all).unwrap();
+            all
+        });
+        let mut wire = Corpus::generate(Shape {
+            seed: 3,
+            form: Form::Text,
+            frames: Frames::Exact,
+            eoe,
+        })
+        .wire;
+        let clock = Clock::start();
+        let plan = Plan::new(clock.now(), rate.and_then(NonZeroU64::new));
+        let limits = Limits {
+            count,
+            duration: None,
+            patience: Duration::from_secs(10),
+            tolerance: Duration::from_secs(10),
+        };
+        let announced = AtomicU64::new(0);
+        let driven = drive(&feed, &mut wire, &plan, &limits, &clock, &announced);
+        assert_eq!(announced.load(Ordering::Relaxed), driven.sent);
+        drop(feed);
+        (driven, reader.join().unwrap())
+    }
+
+    #[test]
+    fn both_feeds_write_exactly_what_was_asked_for() {
+        for kind in [FeedKind::Socketpair, FeedKind::Pipe] {
+            for rate in [None, Some(1_000_000)] {
+                for eoe in [false, true] {
+                    let (driven, bytes) = feed_all(kind, 20_001, rate, eoe);
+                    assert_eq!(driven.written, 20_001);
+                    assert_eq!(driven.bytes, bytes.len() as u64);
+                    assert_eq!(bytes.iter().filter(|&&b| b == b'\n').count(), 20_001);
+                    assert_eq!(driven.sent < driven.written, eoe);
+                    assert_eq!(driven.stop, None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_that_goes_away_is_noticed() {
+        for kind in [FeedKind::Socketpair, FeedKind::Pipe] {
+            let (feed, theirs) = Feed::open(kind).unwrap();
+            drop(theirs);
+            let clock = Clock::start();
+            assert_eq!(feed.write(b"x", &clock, 0), Err(Stop::Closed));
+        }
+    }
+
+    #[test]
+    fn a_target_that_never_reads_is_given_up() {
+        for kind in [FeedKind::Socketpair, FeedKind::Pipe] {
+            let (feed, _theirs) = Feed::open(kind).unwrap();
+            let clock = Clock::start();
+            let block = vec![b'x'; 4 << 20];
+            assert_eq!(feed.write(&block, &clock, 1), Err(Stop::Stuck));
+        }
+    }
+}

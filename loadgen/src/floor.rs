@@ -1,0 +1,275 @@
+//! The floor: the least a relay can do, to measure against on the same machine in the same minute.
+//!
+//! *Promise:* reads 1 MiB at a time, splits lines, writes each as RFC 5424 with the event's own time; one write
+//! per block read on streams, `sendmmsg` of up to 64 on datagram sockets.
+//! *Law:* no queue, no retry, no check beyond what finding the time needs. It is a measuring stick, not a relay: a
+//! destination that fails ends it.
+
+use std::io::{self, IoSlice, Write as _};
+use std::net::SocketAddrV4;
+use std::os::fd::AsRawFd;
+
+use memchr::memchr;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::deframe::Framing;
+
+const READ: usize = 1 << 20;
+const BATCH: usize = 64;
+
+/// Relays stdin to `to` until its end.
+///
+/// # Errors
+/// Any failure of stdin or of the destination.
+pub(crate) fn relay(to: &str, framing: Option<Framing>) -> io::Result<()> {
+    let (mut output, default_framing) = Output::connect(to)?;
+    let framing = framing.or(default_framing);
+    let mut header = Header::default();
+    let mut input = vec![0; READ];
+    let mut filled = 0;
+    loop {
+        let n = match nix::unistd::read(io::stdin(), &mut input[filled..]) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        filled += n;
+        let mut rest = &input[..filled];
+        while let Some(len) = memchr(b'\n', rest) {
+            if let Some(header) = header.of(&rest[..len]) {
+                output.add(header, &rest[..len], framing);
+            }
+            rest = &rest[len + 1..];
+        }
+        let (kept, start) = (rest.len(), filled - rest.len());
+        if kept == input.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a line longer than the buffer",
+            ));
+        }
+        input.copy_within(start..filled, 0);
+        filled = kept;
+        output.flush()?;
+    }
+}
+
+/// The RFC 5424 header, rebuilt where it differs from the previous record's.
+#[derive(Default)]
+struct Header {
+    bytes: Vec<u8>,
+    second: u64,
+    date: String,
+}
+
+impl Header {
+    /// The header of a record line; `None` for `EOE` and what is no record.
+    fn of(&mut self, line: &[u8]) -> Option<&[u8]> {
+        let rest = line.strip_prefix(b"type=")?;
+        let (name, rest) = rest.split_at(memchr(b' ', rest)?);
+        let rest = rest.strip_prefix(b" msg=audit(")?;
+        if name == b"EOE" {
+            return None;
+        }
+        let (second, rest) = number(rest)?;
+        let milliseconds = rest.strip_prefix(b".")?.get(..3)?;
+        if second != self.second || self.date.is_empty() {
+            self.second = second;
+            self.date = date(second);
+        }
+        self.bytes.clear();
+        for part in [
+            b"<182>1 ",
+            self.date.as_bytes(),
+            b".",
+            milliseconds,
+            b"Z loadgen auditd - ",
+            name,
+            b" - ",
+        ] {
+            self.bytes.extend_from_slice(part);
+        }
+        Some(&self.bytes)
+    }
+}
+
+/// The decimal number at the start of `bytes`, and what follows.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = bytes.iter().take(18).take_while(|b| b.is_ascii_digit()).count();
+    let value = bytes[..digits]
+        .iter()
+        .fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+    (digits > 0).then_some((value, &bytes[digits..]))
+}
+
+/// `YYYY-MM-DDTHH:MM:SS` of a second since 1970 (Gregorian; 400-year cycles counted from 1 March).
+fn date(second: u64) -> String {
+    let (days, time) = (second / 86_400, second % 86_400);
+    let shifted = days + 719_468;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + shifted / 146_097 * 400 + u64::from(month <= 2);
+    let (hour, minute) = (time / 3600, time / 60 % 60);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}",
+        time % 60
+    )
+}
+
+struct Output {
+    socket: Socket,
+    datagrams: bool,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    headers: MultiHeaders<()>,
+}
+
+impl Output {
+    /// Connects to a URL in the relay's notation; also says the transport's usual framing.
+    fn connect(to: &str) -> io::Result<(Self, Option<Framing>)> {
+        let unknown = || io::Error::new(io::ErrorKind::InvalidInput, format!("not a destination: {to}"));
+        let inet = |address: &str| {
+            address
+                .parse::<SocketAddrV4>()
+                .map(SockAddr::from)
+                .map_err(|_| unknown())
+        };
+        let (domain, kind, address, framing) = if let Some(path) = to.strip_prefix("unix:") {
+            (Domain::UNIX, Type::DGRAM, SockAddr::unix(path)?, None)
+        } else if let Some(path) = to.strip_prefix("unix-stream:") {
+            (
+                Domain::UNIX,
+                Type::STREAM,
+                SockAddr::unix(path)?,
+                Some(Framing::Lf),
+            )
+        } else if let Some(address) = to.strip_prefix("udp://") {
+            (Domain::IPV4, Type::DGRAM, inet(address)?, None)
+        } else if let Some(address) = to.strip_prefix("tcp://") {
+            (Domain::IPV4, Type::STREAM, inet(address)?, Some(Framing::Octet))
+        } else {
+            return Err(unknown());
+        };
+        let socket = Socket::new(domain, kind, None)?;
+        socket.connect(&address)?;
+        if domain == Domain::IPV4 && kind == Type::STREAM {
+            socket.set_tcp_nodelay(true)?;
+        }
+        let output = Self {
+            socket,
+            datagrams: kind == Type::DGRAM,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            headers: MultiHeaders::preallocate(BATCH, None),
+        };
+        Ok((output, framing))
+    }
+
+    /// Appends a message; auditd's 0x1D becomes a space.
+    fn add(&mut self, header: &[u8], text: &[u8], framing: Option<Framing>) {
+        let framing = framing.filter(|_| !self.datagrams);
+        if framing == Some(Framing::Octet) {
+            // A Vec takes everything.
+            let _ = write!(self.bytes, "{} ", header.len() + text.len());
+        }
+        self.bytes.extend_from_slice(header);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(text);
+        if let Some(separator) = memchr(0x1D, text) {
+            self.bytes[start + separator] = b' ';
+        }
+        match framing {
+            Some(Framing::Octet) => {}
+            Some(Framing::Lf) => self.bytes.push(b'\n'),
+            None => self.ends.push(self.bytes.len()),
+        }
+    }
+
+    /// Sends everything that was added.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.datagrams {
+            self.send_datagrams()?;
+        } else {
+            (&self.socket).write_all(&self.bytes)?;
+        }
+        self.bytes.clear();
+        self.ends.clear();
+        Ok(())
+    }
+
+    fn send_datagrams(&mut self) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.ends.len() {
+            let batch = &self.ends[sent..self.ends.len().min(sent + BATCH)];
+            let mut start = if sent == 0 { 0 } else { self.ends[sent - 1] };
+            let slots: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|index| {
+                let end = batch.get(index).copied().unwrap_or(start);
+                let message = &self.bytes[start..end];
+                start = end;
+                [IoSlice::new(message)]
+            });
+            let nobody = [None::<()>; BATCH];
+            let none: [ControlMessage<'_>; 0] = [];
+            let fd = self.socket.as_raw_fd();
+            match sendmmsg(
+                fd,
+                &mut self.headers,
+                slots[..batch.len()].iter(),
+                nobody,
+                none,
+                MsgFlags::empty(),
+            ) {
+                Ok(results) => sent += results.count(),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        for (second, text) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_709_251_200, "2024-03-01T00:00:00"),
+            (1_795_424_551, "2026-11-23T09:02:31"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+        ] {
+            assert_eq!(date(second), text);
+        }
+    }
+
+    #[test]
+    fn headers_have_the_event_time_and_type() {
+        let mut header = Header::default();
+        let line = b"type=CWD msg=audit(1795424551.650:21): cwd=\"/\"";
+        let expected: &[u8] = b"<182>1 2026-11-23T09:02:31.650Z loadgen auditd - CWD - ";
+        assert_eq!(header.of(line), Some(expected));
+        for other in [
+            &b"type=EOE msg=audit(1795424551.650:21):"[..],
+            b"",
+            b"type=X",
+            b"type=X msg=audit(1.2",
+        ] {
+            assert_eq!(header.of(other), None);
+        }
+    }
+}

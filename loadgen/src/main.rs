@@ -1,0 +1,40 @@
+//! `audit-loadgen`: plays auditd to a program under test, receives what it sends, and says what happened.
+//!
+//! *Promise:* records go in on the program's stdin as auditd would write them; the report says how many of them
+//! arrived, how often, in which order, how late, and what the program spent on it.
+//! *Law:* nothing is shared with the relay, so no fault of it can be hidden by the same fault here.
+//!
+//! ```text
+//!  corpus ──> drive ──(stdin)──> program under test ──(unix, udp, tcp)──> sink ──> ledger ──> report
+//!               ^ plan: when each record is due                              ^ corpus: what each record must be
+//! ```
+
+mod cli;
+mod clock;
+mod corpus;
+mod deframe;
+mod drive;
+mod floor;
+mod ledger;
+mod plan;
+mod report;
+mod session;
+mod sink;
+mod target;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match session::main() {
+        Ok(code) => code,
+        Err(failure) => {
+            // Without a stderr there is nobody left to tell; the exit code still says it.
+            let _ = writeln!(std::io::stderr(), "audit-loadgen: {failure}");
+            ExitCode::from(session::EXIT_CANNOT_RUN)
+        }
+    }
+}

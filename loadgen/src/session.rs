@@ -1,0 +1,343 @@
+//! One run from beginning to end: binds the sink, starts the target, plays auditd, waits, counts, reports.
+//!
+//! *Law:* everything that costs time is prepared before the clock of the schedule starts; the order of the end is
+//! fixed: last record, end of stdin, exit of the target, last arrival, account.
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use clap::Parser as _;
+use serde_json::{Value, json};
+
+use crate::cli::{Action, BenchArgs, Cli, RunArgs};
+use crate::clock::Clock;
+use crate::corpus::{Corpus, Form, Shape};
+use crate::deframe::Framing;
+use crate::drive::{self, Feed, Limits};
+use crate::floor;
+use crate::plan::Plan;
+use crate::report::{Judgement, Report};
+use crate::sink::{Shared, Sink, Transport};
+use crate::target::{self, PeakRss, Target};
+
+/// Exit code of a run that could not be made.
+pub(crate) const EXIT_CANNOT_RUN: u8 = 2;
+const EXIT_FAULTY: u8 = 1;
+const EXIT_PLAN_NOT_KEPT: u8 = 3;
+
+/// How far ahead a schedule starts, so that all threads are there when its first record is due.
+const LEAD_NS: u64 = 5_000_000;
+
+/// Pause between two looks at the target's memory while records flow.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// Why a run could not be made.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    doing: String,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    /// For `map_err`: says what was being done.
+    fn when<E: Into<Box<dyn Error + Send + Sync>>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let doing = doing.into();
+        move |source| Self {
+            doing,
+            source: source.into(),
+        }
+    }
+
+    fn usage(message: &str) -> Self {
+        Self {
+            doing: "usage".into(),
+            source: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.doing, self.source)
+    }
+}
+
+/// The program.
+///
+/// # Errors
+/// If the run could not be made; faults of the target are exit codes, not errors.
+pub(crate) fn main() -> Result<ExitCode, Failure> {
+    let cli = Cli::parse();
+    let (bench, command) = match cli.action {
+        Some(Action::FloorChild(args)) => {
+            floor::relay(&args.to, args.framing).map_err(Failure::when("floor"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Action::Floor(bench)) => {
+            if bench.form != Form::Text || bench.to == Transport::None {
+                return Err(Failure::usage("the floor reads --form text and needs a sink"));
+            }
+            let command = floor_command(bench.framing)?;
+            (bench, command)
+        }
+        Some(Action::Run(run)) => split_run(run)?,
+        None => split_run(cli.run)?,
+    };
+
+    drive::close_inherited();
+    let report = run(&bench, &command)?;
+    if let Some(path) = &bench.json {
+        let text = format!("{:#}\n", report.json());
+        fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
+    }
+    io::stdout()
+        .write_all(report.table().as_bytes())
+        .map_err(Failure::when("writing the report"))?;
+    Ok(match report.judge(bench.allow_loss) {
+        Judgement::Well => ExitCode::SUCCESS,
+        Judgement::Faulty => ExitCode::from(EXIT_FAULTY),
+        Judgement::PlanNotKept => ExitCode::from(EXIT_PLAN_NOT_KEPT),
+    })
+}
+
+fn split_run(run: RunArgs) -> Result<(BenchArgs, Vec<String>), Failure> {
+    let command = if run.command.is_empty() {
+        default_command(run.bench.framing)?
+    } else {
+        run.command
+    };
+    Ok((run.bench, command))
+}
+
+/// The relay that lies beside this executable.
+fn default_command(framing: Option<Framing>) -> Result<Vec<String>, Failure> {
+    let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
+    let mut command = vec![own.with_file_name("audit-relay").to_string_lossy().into_owned()];
+    command.extend(["--config", "none", "--to", "{to}", "--hostname", "loadgen"].map(str::to_owned));
+    add_framing(&mut command, framing);
+    Ok(command)
+}
+
+/// This executable as the minimal relay.
+fn floor_command(framing: Option<Framing>) -> Result<Vec<String>, Failure> {
+    let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
+    let mut command = vec![own.to_string_lossy().into_owned()];
+    command.extend(["floor-child", "--to", "{to}"].map(str::to_owned));
+    add_framing(&mut command, framing);
+    Ok(command)
+}
+
+fn add_framing(command: &mut Vec<String>, framing: Option<Framing>) {
+    let name = match framing {
+        None => return,
+        Some(Framing::Octet) => "octet",
+        Some(Framing::Lf) => "lf",
+    };
+    command.extend(["--framing".to_owned(), name.to_owned()]);
+}
+
+/// Fills in `{to}`, `{path}` and `{port}`. Without a sink `{to}` is `stdout:`, and stdout is /dev/null.
+fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
+    let to = sink.map_or("stdout:", Sink::url);
+    let path = sink
+        .and_then(Sink::path)
+        .map(|path| path.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let port = sink
+        .and_then(Sink::port)
+        .map(|port| port.to_string())
+        .unwrap_or_default();
+    command
+        .iter()
+        .map(|argument| {
+            argument
+                .replace("{to}", to)
+                .replace("{path}", &path)
+                .replace("{port}", &port)
+        })
+        .collect()
+}
+
+fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
+    let Corpus {
+        mut wire,
+        mut expected,
+    } = build_corpus(bench)?;
+    if wire.peek().is_none() {
+        return Err(Failure::usage("the trace holds no lines"));
+    }
+    let mean_bytes = wire.mean_bytes();
+    let sink = Sink::bind(bench.to, bench.sink_path.as_deref()).map_err(Failure::when("binding the sink"))?;
+    let argv = with_sink(command, sink.as_ref());
+    let (feed, stdin) = Feed::open(bench.feed).map_err(Failure::when("making the target's stdin"))?;
+    let target = Target::spawn(&argv, stdin).map_err(Failure::when(format!(
+        "starting {}",
+        argv.first().map_or("nothing", String::as_str)
+    )))?;
+    let mut peak = target.peak_rss();
+    std::thread::sleep(bench.settle);
+    peak.look();
+
+    let own_cpu_before = target::own_cpu_seconds();
+    let machine_before = target::machine_cpu_seconds();
+    let clock = Clock::start();
+    let plan = Plan::new(clock.now() + LEAD_NS, bench.rate());
+    let limits = Limits {
+        count: bench.count(),
+        duration: bench.duration,
+        patience: bench.timeout,
+        tolerance: bench.max_lag,
+    };
+    let shared = Shared::default();
+
+    let (driven, outcome, exited_ns, received) = std::thread::scope(|scope| {
+        let receiving = sink
+            .as_ref()
+            .map(|sink| scope.spawn(|| sink.run(&mut expected, &plan, &clock, &shared, bench.linger)));
+        let (stop_watching, stopped) = mpsc::channel();
+        let watching = scope.spawn(|| watch(peak, &shared, stopped));
+
+        let driven = drive::drive(&feed, &mut wire, &plan, &limits, &clock, &shared.announced);
+        // End of stdin: the target drains and exits.
+        drop(feed);
+        drop(stop_watching);
+        let peak = watching
+            .join()
+            .map_err(|_| Failure::usage("the watching thread panicked"));
+        let outcome = peak.and_then(|peak| {
+            // A target that would not read will not exit either; it has had its time.
+            let timeout = if driven.stop == Some(drive::Stop::Stuck) {
+                Duration::ZERO
+            } else {
+                bench.timeout
+            };
+            target
+                .wait(peak, timeout, &clock)
+                .map_err(Failure::when("waiting for the target"))
+        });
+        let exited_ns = clock.now();
+        // Only now, also after a failure: the sink ends when it knows how many there are.
+        shared.sent.store(driven.sent, Ordering::Release);
+        let received = receiving
+            .map(|thread| {
+                let received = thread
+                    .join()
+                    .map_err(|_| Failure::usage("the receiving thread panicked"))?;
+                received.map_err(Failure::when("receiving"))
+            })
+            .transpose();
+        Ok((driven, outcome?, exited_ns, received?))
+    })?;
+
+    let own_cpu_s = target::own_cpu_seconds() - own_cpu_before;
+    let machine_s = target::machine_cpu_seconds()
+        .zip(machine_before)
+        .map(|(after, before)| after - before);
+    // The machine's sum is sampled by the clock tick, which misses many short turns; a negative rest means nothing.
+    let others_cpu_s = machine_s
+        .map(|all| all - own_cpu_s - outcome.user_s - outcome.system_s)
+        .filter(|rest| *rest >= 0.0);
+    Ok(Report {
+        conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes),
+        driven,
+        received,
+        outcome,
+        scheduled: bench.rate().is_some(),
+        exited_ns,
+        own_cpu_s,
+        others_cpu_s,
+    })
+}
+
+fn build_corpus(bench: &BenchArgs) -> Result<Corpus, Failure> {
+    match &bench.trace {
+        Some(path) => {
+            let recorded = fs::read(path).map_err(Failure::when(format!("reading {}", path.display())))?;
+            Ok(Corpus::replay(&recorded))
+        }
+        None => Ok(Corpus::generate(Shape {
+            seed: bench.seed,
+            form: bench.form,
+            frames: bench.frames,
+            eoe: bench.eoe,
+        })),
+    }
+}
+
+/// Looks at the target's memory, and shows progress if somebody watches, until told to stop.
+fn watch(mut peak: PeakRss, shared: &Shared, stopped: mpsc::Receiver<()>) -> PeakRss {
+    let mut stderr = io::stderr();
+    let visible = stderr.is_terminal();
+    while stopped.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
+        peak.look();
+        if visible {
+            let sent = shared.announced.load(Ordering::Relaxed);
+            let arrived = shared.arrived.load(Ordering::Relaxed);
+            // A terminal that went away is no reason to stop measuring.
+            let _ = write!(stderr, "\r{sent:>12} sent {arrived:>12} arrived ");
+        }
+    }
+    if visible {
+        let _ = write!(stderr, "\r{:50}\r", "");
+    }
+    peak
+}
+
+/// What was measured, for whoever reads the figures later.
+fn conditions(
+    bench: &BenchArgs,
+    sink: Option<&Sink>,
+    argv: &[String],
+    mean: usize,
+) -> Vec<(&'static str, Value)> {
+    let corpus = match &bench.trace {
+        Some(path) => format!("trace {}, mean {mean} B a record", path.display()),
+        None => format!("generated, seed {}, mean {mean} B a record", bench.seed),
+    };
+    let form = match bench.form {
+        Form::Text => "text".to_owned(),
+        form => format!("{form:?}, {:?} frames", bench.frames).to_lowercase(),
+    };
+    let rate = bench.rate().map_or_else(
+        || "as fast as possible".to_owned(),
+        |rate| format!("{rate} records/s"),
+    );
+    let feed = match bench.feed {
+        drive::FeedKind::Socketpair => "socket pair, one write per record",
+        drive::FeedKind::Pipe => "pipe, blocks of up to 64 KiB",
+    };
+    let host = format!(
+        "{}, {} CPUs",
+        kernel(),
+        std::thread::available_parallelism().map_or(0, usize::from)
+    );
+    vec![
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("host", json!(host)),
+        ("command", json!(argv.join(" "))),
+        ("corpus", json!(corpus)),
+        (
+            "eoe",
+            json!(if bench.eoe {
+                "written, not expected"
+            } else {
+                "none"
+            }),
+        ),
+        ("form", json!(form)),
+        ("feed", json!(feed)),
+        ("plan", json!(rate)),
+        ("sink", json!(sink.map_or("none", Sink::url))),
+    ]
+}
+
+fn kernel() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("Linux {}", release.trim())
+}

@@ -1,0 +1,210 @@
+//! The program under test: started as auditd starts a plugin, watched from outside.
+//!
+//! *Promise:* its CPU time and context switches are the kernel's own account of the reaped child (all threads, to
+//! the microsecond); its peak memory is the high-water mark the kernel keeps, read while it lives.
+//! *Law:* no help from the program; nothing is injected into it; it never outlives the run.
+//!
+//! Why the peak is sampled: the `ru_maxrss` of a child also covers the moment between fork and exec, when it still
+//! was this process. `VmHWM` belongs to the program alone but is gone once it has exited, so it is read until then.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::clock::Clock;
+use crate::drive::nanoseconds;
+
+/// Pause between two looks at a target that is expected to exit.
+const EXIT_POLL: Duration = Duration::from_millis(5);
+
+/// A running target; killed if dropped before it was waited for.
+#[derive(Debug)]
+pub(crate) struct Target {
+    child: Child,
+    peak: PeakRss,
+}
+
+/// What the target cost, and how it ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// CPU seconds in user mode.
+    pub(crate) user_s: f64,
+    /// CPU seconds in the kernel.
+    pub(crate) system_s: f64,
+    /// Highest resident size seen, KiB; `None` if the program was too quick to be looked at.
+    pub(crate) peak_rss_kib: Option<u64>,
+    /// Times it waited.
+    pub(crate) voluntary_switches: i64,
+    /// Times it was made to wait.
+    pub(crate) involuntary_switches: i64,
+    /// Exit code, or 128 + the signal that ended it.
+    pub(crate) exit_code: Option<i32>,
+    /// It did not end by itself in time.
+    pub(crate) killed: bool,
+}
+
+impl Target {
+    /// Starts `argv` with `stdin`, an empty environment and no other descriptors but stderr (stdout is
+    /// /dev/null, as a daemon's).
+    ///
+    /// # Errors
+    /// If there is no such program or it cannot be started.
+    pub(crate) fn spawn(argv: &[String], stdin: OwnedFd) -> io::Result<Self> {
+        let (program, args) = argv
+            .split_first()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
+        let child = Command::new(program)
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::from(stdin))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        let peak = PeakRss {
+            path: format!("/proc/{}/status", child.id()),
+            kib: None,
+        };
+        Ok(Self { child, peak })
+    }
+
+    /// A watcher of the target's memory for another thread to poll.
+    pub(crate) fn peak_rss(&self) -> PeakRss {
+        self.peak.clone()
+    }
+
+    /// Waits until the target exits, at most `timeout`, then kills it. Its stdin must be closed by now.
+    ///
+    /// # Errors
+    /// If the operating system refuses to say.
+    pub(crate) fn wait(mut self, mut peak: PeakRss, timeout: Duration, clock: &Clock) -> io::Result<Outcome> {
+        let deadline = clock.now().saturating_add(nanoseconds(timeout));
+        let mut killed = false;
+        let status = loop {
+            peak.look();
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if clock.now() >= deadline {
+                killed = true;
+                self.child.kill()?;
+                break self.child.wait()?;
+            }
+            std::thread::sleep(EXIT_POLL);
+        };
+        // The target is this process's only child, so the sum over all children is its own.
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        Ok(Outcome {
+            user_s: user_seconds(&usage),
+            system_s: system_seconds(&usage),
+            peak_rss_kib: peak.kib,
+            voluntary_switches: usage.voluntary_context_switches(),
+            involuntary_switches: usage.involuntary_context_switches(),
+            exit_code: exit_code(status),
+            killed,
+        })
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // After `wait` the child is reaped and both calls do nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU seconds (user + system) this process itself has used so far: generator and sink together.
+pub(crate) fn own_cpu_seconds() -> f64 {
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |usage| user_seconds(&usage) + system_seconds(&usage))
+}
+
+/// CPU seconds all processes of this machine have used since it started, interrupts included.
+///
+/// Rough: most kernels sample it at the clock tick. `None` if the kernel does not say.
+pub(crate) fn machine_cpu_seconds() -> Option<f64> {
+    let ticks = busy_ticks(&fs::read_to_string("/proc/stat").ok()?)?;
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok()??;
+    Some(ticks as f64 / per_second as f64)
+}
+
+/// Sum of user, nice, system, irq and softirq in the first line of `/proc/stat`.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<u64> = fields
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    Some(
+        [0, 1, 2, 5, 6]
+            .iter()
+            .filter_map(|&index| fields.get(index))
+            .sum(),
+    )
+}
+
+fn user_seconds(usage: &Usage) -> f64 {
+    Duration::from_micros(usage.user_time().num_microseconds().unsigned_abs()).as_secs_f64()
+}
+
+fn system_seconds(usage: &Usage) -> f64 {
+    Duration::from_micros(usage.system_time().num_microseconds().unsigned_abs()).as_secs_f64()
+}
+
+fn exit_code(status: ExitStatus) -> Option<i32> {
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+}
+
+/// Reads the kernel's high-water mark of a process's resident memory.
+#[derive(Clone, Debug)]
+pub(crate) struct PeakRss {
+    path: String,
+    kib: Option<u64>,
+}
+
+impl PeakRss {
+    /// Takes a reading; a process that is gone leaves the last one standing.
+    pub(crate) fn look(&mut self) {
+        if let Ok(status) = fs::read_to_string(&self.path) {
+            self.kib = self.kib.max(high_water_mark(&status));
+        }
+    }
+}
+
+/// `VmHWM` in KiB out of the text of `/proc/PID/status`.
+fn high_water_mark(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_high_water_mark_is_found_or_absent() {
+        assert_eq!(
+            high_water_mark("Name:\tx\nVmHWM:\t    3456 kB\nVmRSS:\t1 kB\n"),
+            Some(3456)
+        );
+        assert_eq!(high_water_mark("Name:\tx\nState:\tZ (zombie)\n"), None);
+    }
+
+    #[test]
+    fn waiting_is_not_work() {
+        assert_eq!(
+            busy_ticks("cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 1\n"),
+            Some(7_600_321)
+        );
+        assert_eq!(busy_ticks("intr 1\n"), None);
+        assert!(machine_cpu_seconds().unwrap() > 0.0);
+    }
+}

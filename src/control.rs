@@ -1,0 +1,284 @@
+//! The life of the relay: signals, reload, report, drain, end.
+//!
+//! Promise: nothing but the end of the input, or a signal from somebody entitled, ends the relay; what has
+//! been read by then is delivered or, after `drain-timeout`, counted as lost. Law: touches no message.
+//!
+//! | signal | under auditd | run by hand |
+//! |---|---|---|
+//! | TERM | from auditd, or once auditd is gone: stop reading, drain; from anybody else: ignored | stop reading, drain; the second one gives up at once |
+//! | INT | ignored | as TERM |
+//! | HUP | read the configuration again | the same |
+//! | USR1 | write the accounting | the same |
+//!
+//! auditd up to 4.1 sends HUP when it reloads and TERM when it stops. auditd 4.2 closes standard input, waits
+//! 50 ms, sends TERM and waits without limit, also on a reload; so the end of the input is the word that
+//! counts, and the drain is bounded.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use log::{error, info, warn};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::unistd::{Pid, getppid};
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::host::Names;
+use crate::pipeline::Pipeline;
+use crate::privilege::Confined;
+use crate::telemetry::{Process, Report};
+use crate::{diagnostics, sys};
+
+/// How often the kernel is asked about its clock.
+const CLOCK_PERIOD: Duration = Duration::from_secs(60);
+
+/// Exit status (sysexits.h): records were still undelivered when the drain time was over.
+pub const TEMPORARY_FAILURE: u8 = 75;
+/// Exit status: the system refuses what every process may have.
+pub const OS_ERROR: u8 = 71;
+
+/// Takes over the signals: resets what auditd has ignored or blocked, and blocks what [`relay`] reads.
+/// Call before the first thread starts.
+///
+/// # Errors
+/// The system refuses.
+pub fn take_signals() -> io::Result<SignalFd> {
+    sys::reset_signals();
+    SigSet::all().thread_unblock()?;
+    let mut ours = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        ours.add(signal);
+    }
+    ours.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &ours,
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )?)
+}
+
+/// Everything that [`relay`] needs.
+#[derive(Debug)]
+pub struct Start<F> {
+    /// What to run with.
+    pub config: Config,
+    /// Reads the configuration again.
+    pub read_again: F,
+    /// This host's names.
+    pub names: Names,
+    /// auditd's process id, if auditd has started us.
+    pub auditd: Option<Pid>,
+    /// Standard input is a socket.
+    pub input_is_socket: bool,
+    /// Where the accounting goes.
+    pub report: Option<File>,
+    /// From [`take_signals`].
+    pub signals: SignalFd,
+    /// Root is given up.
+    pub confined: Confined,
+}
+
+/// Relays until the input ends, and returns the exit status.
+pub fn relay<F: Fn() -> Result<Config, String>>(start: Start<F>) -> u8 {
+    // Two threads in all: this one drives outputs and signals, the other reads. Name look-ups and standard
+    // output borrow short-lived ones.
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!("cannot start: {error}");
+            return OS_ERROR;
+        }
+    };
+    let status = runtime.block_on(async {
+        match Relay::start(start) {
+            Ok((relay, input_end)) => relay.run(input_end).await,
+            Err(error) => {
+                error!("cannot start: {error}");
+                OS_ERROR
+            }
+        }
+    });
+    // A look-up or a write to standard output that hangs must not keep us.
+    runtime.shutdown_background();
+    status
+}
+
+struct Relay<F> {
+    config: Config,
+    read_again: F,
+    auditd: Option<Pid>,
+    report: Option<File>,
+    user: String,
+    started: Instant,
+    signals: AsyncFd<SignalFd>,
+    pipeline: Pipeline,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reload,
+    Report,
+    Nothing,
+}
+
+impl<F: Fn() -> Result<Config, String>> Relay<F> {
+    fn start(start: Start<F>) -> io::Result<(Self, tokio::sync::oneshot::Receiver<()>)> {
+        let (pipeline, input_end) =
+            Pipeline::start(&start.confined, &start.config, start.names, start.input_is_socket)?;
+        let relay = Self {
+            config: start.config,
+            read_again: start.read_again,
+            auditd: start.auditd,
+            report: start.report,
+            user: start.confined.user().to_owned(),
+            started: Instant::now(),
+            signals: sys::watch_signals(start.signals)?,
+            pipeline,
+        };
+        Ok((relay, input_end))
+    }
+
+    async fn run(mut self, mut input_end: tokio::sync::oneshot::Receiver<()>) -> u8 {
+        let mut clock = tokio::time::interval(CLOCK_PERIOD);
+        loop {
+            tokio::select! {
+                _ = &mut input_end => break,
+                wish = wish(&self.signals, self.auditd) => match wish {
+                    // The ingest thread answers with `input_end`, after what it has read is queued.
+                    Wish::Stop => self.pipeline.stop_reading(),
+                    Wish::Reload => self.reload(),
+                    Wish::Report => self.write_report(),
+                    Wish::Nothing => {}
+                },
+                _ = clock.tick() => self.pipeline.read_clock(),
+            }
+        }
+        let deadline = Instant::now() + self.config.drain_timeout;
+        self.pipeline.set_deadline(deadline);
+        let mut given_up = false;
+        loop {
+            let wait = tokio::time::sleep_until(deadline);
+            tokio::select! {
+                biased;
+                () = self.pipeline.delivered() => break,
+                wish = wish(&self.signals, self.auditd) => match wish {
+                    Wish::Stop if self.auditd.is_none() => self.pipeline.give_up(),
+                    Wish::Report => self.write_report(),
+                    _ => {}
+                },
+                () = wait, if !given_up => {
+                    given_up = true;
+                    self.pipeline.give_up();
+                }
+            }
+        }
+        self.pipeline.join();
+        self.last_report()
+    }
+
+    fn reload(&mut self) {
+        match (self.read_again)() {
+            Ok(config) => {
+                let old = &self.config;
+                for (changed, key) in [
+                    (config.user != old.user, "user"),
+                    (config.report != old.report, "report"),
+                    (config.input != old.input, "input"),
+                    (config.log != old.log, "log"),
+                ] {
+                    if changed {
+                        warn!("reload: a change of `{key}` takes effect when the relay is started again");
+                    }
+                }
+                self.pipeline.reload(&config);
+                self.config = config;
+                info!("reload: the configuration was read again");
+            }
+            Err(error) => error!("reload: {error}; going on with the configuration that is in effect"),
+        }
+    }
+
+    fn snapshot(&self) -> Report {
+        self.pipeline.telemetry.report(Process {
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            input: self.pipeline.shared.form(),
+            user: self.user.clone(),
+        })
+    }
+
+    fn write_report(&mut self) {
+        let report = self.snapshot();
+        info!("{}", report.summary());
+        self.put_report(&report);
+    }
+
+    fn put_report(&mut self, report: &Report) {
+        let Some(file) = &mut self.report else { return };
+        let write = |file: &mut File| -> io::Result<()> {
+            let mut text = serde_json::to_string_pretty(report)?;
+            text.push('\n');
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+                file.seek(SeekFrom::Start(0))?;
+            }
+            file.write_all(text.as_bytes())
+        };
+        if let Err(error) = write(file) {
+            warn!("report: cannot be written: {error}");
+        }
+    }
+
+    fn last_report(&mut self) -> u8 {
+        let report = self.snapshot();
+        diagnostics::last_words(&report.summary());
+        self.put_report(&report);
+        if report.has_undelivered() {
+            TEMPORARY_FAILURE
+        } else {
+            0
+        }
+    }
+}
+
+async fn wish(signals: &AsyncFd<SignalFd>, auditd: Option<Pid>) -> Wish {
+    loop {
+        let Ok(mut ready) = signals.readable().await else {
+            return std::future::pending().await;
+        };
+        match ready.get_inner().read_signal() {
+            Ok(Some(signal)) => return meaning(&signal, auditd),
+            Ok(None) => ready.clear_ready(),
+            Err(_) => return std::future::pending().await,
+        }
+    }
+}
+
+fn meaning(signal: &siginfo, auditd: Option<Pid>) -> Wish {
+    let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+    match Signal::try_from(number) {
+        Ok(Signal::SIGHUP) => Wish::Reload,
+        Ok(Signal::SIGUSR1) => Wish::Report,
+        Ok(Signal::SIGINT) if auditd.is_none() => Wish::Stop,
+        Ok(Signal::SIGTERM) => {
+            let sender = i32::try_from(signal.ssi_pid).unwrap_or(0);
+            match auditd {
+                None => Wish::Stop,
+                // PR_SET_PDEATHSIG sends TERM when auditd's thread ends; it counts if the process is gone.
+                Some(parent) if sender == parent.as_raw() || getppid() != parent => Wish::Stop,
+                Some(_) => {
+                    info!("SIGTERM from process {sender} ignored: only auditd stops its plugin");
+                    Wish::Nothing
+                }
+            }
+        }
+        _ => Wish::Nothing,
+    }
+}

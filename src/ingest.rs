@@ -1,0 +1,400 @@
+//! The ingest thread: read, decode, format, batch, queue.
+//!
+//! Promise: every record is in each destination's batch before the thread waits for input again, and a
+//! batch is with its output as soon as the output has nothing else to do: a lone record leaves at once, a
+//! flood leaves in full batches, and no timer is involved. Law: under auditd this thread waits for input
+//! only. What a full queue means is the destination's policy; whatever is lost is counted with its reason
+//! and said in the stream before the next record.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::Receiver;
+use log::{error, warn};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+
+use crate::audit::{Decoder, InputForm, Record, Step, StreamForm};
+use crate::batch::{Batch, Gap};
+use crate::input::{Event, Input};
+use crate::queue::Producer;
+use crate::syslog::{Encoder, Notice, Shape, TimeQuality};
+use crate::telemetry::{DestinationCounters, InputCounters, Reason};
+
+/// What to do with a record when its destination's queue is full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnFull {
+    /// Wait: nothing is lost, the writer of the input is held up.
+    Block,
+    /// Lose the record that has just come.
+    DropNewest,
+    /// Lose the records that have waited longest.
+    DropOldest,
+}
+
+/// A destination as the ingest thread sees it.
+#[derive(Debug)]
+pub struct Lane {
+    encoder: Encoder,
+    batch: Batch,
+    producer: Producer,
+    on_full: OnFull,
+    /// Records lost since the last notice.
+    gap: Gap,
+    skipped: u64,
+    counters: Arc<DestinationCounters>,
+}
+
+/// A change of the lanes, sent by the control side.
+#[derive(Debug)]
+pub struct Reload {
+    /// The new lanes in their order. Old ones that are not named here end.
+    pub lanes: Vec<NextLane>,
+    /// End-of-event records are not forwarded.
+    pub drop_eoe: bool,
+}
+
+/// One lane after a reload.
+#[derive(Debug)]
+pub enum NextLane {
+    /// Lane number `0` of the old order goes on, with this shape and policy.
+    Keep(usize, Box<Shape>, OnFull),
+    /// A new lane.
+    New(Box<Lane>),
+}
+
+/// What ingest thread and control side share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Stop reading now, as if the input had ended.
+    pub stop: AtomicBool,
+    /// The drain time is over: wait for no output any more.
+    pub give_up: AtomicBool,
+    /// What the kernel says of its clock: bit 63 synchronised, the rest the error in microseconds.
+    pub clock: AtomicU64,
+    /// [`crate::audit::StreamForm`] as a number.
+    pub form: AtomicU8,
+}
+
+impl Shared {
+    /// Stores what the kernel says of its clock.
+    pub fn set_clock(&self, quality: TimeQuality) {
+        let accuracy = quality.accuracy_us.min(u64::MAX >> 1);
+        self.clock
+            .store(u64::from(quality.synced) << 63 | accuracy, Ordering::Relaxed);
+    }
+
+    fn clock(&self) -> TimeQuality {
+        let word = self.clock.load(Ordering::Relaxed);
+        TimeQuality {
+            synced: word >> 63 == 1,
+            accuracy_us: word & u64::MAX >> 1,
+        }
+    }
+
+    /// The form of the input, in words.
+    pub fn form(&self) -> &'static str {
+        StreamForm::ALL
+            .into_iter()
+            .find(|form| *form as u8 == self.form.load(Ordering::Relaxed))
+            .map_or("", StreamForm::name)
+    }
+}
+
+impl Lane {
+    /// A lane with nothing in it.
+    pub fn new(
+        shape: Shape,
+        producer: Producer,
+        on_full: OnFull,
+        counters: Arc<DestinationCounters>,
+    ) -> Self {
+        Self {
+            encoder: Encoder::new(shape),
+            batch: Batch::new(),
+            producer,
+            on_full,
+            gap: Gap::default(),
+            skipped: 0,
+            counters,
+        }
+    }
+
+    fn append(&mut self, record: &Record<'_>, now: u64, waiting: &Waiting<'_>) {
+        if self.batch.is_full() && !self.make_room(waiting) {
+            self.gap.add(record.stamp);
+            self.encoder.skip();
+            let given_up = waiting.shared.give_up.load(Ordering::Acquire);
+            let reason = if given_up {
+                Reason::DrainDeadline
+            } else {
+                Reason::Overflow
+            };
+            self.counters.lost_at_ingest(reason, 1);
+            return;
+        }
+        self.append_notices(now);
+        self.encoder.append(record, now, &mut self.batch);
+    }
+
+    /// Pushes the full batch as the policy says. False if there is no way to take a record now.
+    fn make_room(&mut self, waiting: &Waiting<'_>) -> bool {
+        match self.on_full {
+            OnFull::DropNewest => self.producer.push(&mut self.batch),
+            OnFull::DropOldest => self.push_over_the_oldest(),
+            OnFull::Block => self.push_waiting(waiting),
+        }
+    }
+
+    /// Says in the stream what was lost or passed over since the last time.
+    fn append_notices(&mut self, now: u64) {
+        if let Some(gap) = self.gap.take() {
+            let notice = Notice::Lost {
+                gap,
+                reason: Reason::Overflow.name(),
+            };
+            self.encoder.append_notice(&notice, now, &mut self.batch);
+        }
+        if self.skipped > 0 {
+            let bytes = std::mem::take(&mut self.skipped);
+            self.encoder
+                .append_notice(&Notice::Skipped { bytes }, now, &mut self.batch);
+        }
+    }
+
+    /// Pushes the batch, losing waiting ones for it. False if nothing waits: then all the room is in the
+    /// hands of an output whose peer takes nothing.
+    fn push_over_the_oldest(&mut self) -> bool {
+        while !self.producer.push(&mut self.batch) {
+            let Some(oldest) = self.producer.take_oldest() else {
+                return false;
+            };
+            let mut lost = Gap::default();
+            lost.add_entries(oldest.entries());
+            self.counters.lost_at_ingest(Reason::Overflow, lost.records);
+            self.gap.merge(lost);
+        }
+        true
+    }
+
+    /// Pushes the batch, waiting for room. False if the drain time ran out first.
+    fn push_waiting(&mut self, waiting: &Waiting<'_>) -> bool {
+        loop {
+            self.producer.wake_on_room();
+            if self.producer.push(&mut self.batch) {
+                return true;
+            }
+            if waiting.shared.give_up.load(Ordering::Acquire) {
+                return false;
+            }
+            waiting.pause();
+        }
+    }
+
+    /// Gives the output what has gathered, unless it is busy enough.
+    fn flush(&mut self, now: u64) {
+        self.counters.set_cut(self.encoder.cut());
+        if self.gap.records > 0 && !self.batch.is_full() {
+            self.append_notices(now);
+        }
+        if self.batch.is_empty() || self.producer.hold_back() {
+            return;
+        }
+        if !self.producer.push(&mut self.batch) {
+            // Full: ask for a wake-up, in case no record comes to try again with. Room may have come up
+            // just before the wish was heard.
+            self.producer.wake_on_room();
+            self.producer.push(&mut self.batch);
+        }
+        if self.gap.records > 0 && self.batch.is_empty() {
+            self.append_notices(now);
+            self.producer.push(&mut self.batch);
+        }
+    }
+
+    /// Hands over the last batch and lets go of the queue.
+    fn finish(mut self, now: u64, waiting: &Waiting<'_>) {
+        while !self.batch.is_empty() || self.gap.records > 0 || self.skipped > 0 {
+            if self.batch.is_empty() {
+                self.append_notices(now);
+            }
+            if !self.push_waiting(waiting) {
+                self.counters
+                    .lost_at_ingest(Reason::DrainDeadline, self.batch.records());
+                break;
+            }
+        }
+        self.counters.set_cut(self.encoder.cut());
+    }
+}
+
+/// How the thread waits for an output.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    waker: &'a EventFd,
+}
+
+impl Waiting<'_> {
+    /// Waits for a wake-up, at most a second.
+    fn pause(&self) {
+        let mut wait = [PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut wait, PollTimeout::from(1000u16));
+        let _ = self.waker.read();
+    }
+}
+
+/// Everything the ingest thread owns.
+#[derive(Debug)]
+pub struct Ingest {
+    /// How to read the input.
+    pub form: InputForm,
+    /// The destinations.
+    pub lanes: Vec<Lane>,
+    /// End-of-event records are not forwarded.
+    pub drop_eoe: bool,
+    /// Counters of the input.
+    pub counters: Arc<InputCounters>,
+    /// Flags and values shared with the control side.
+    pub shared: Arc<Shared>,
+    /// Changes of the lanes.
+    pub reloads: Receiver<Reload>,
+    /// Interrupts every wait.
+    pub waker: Arc<EventFd>,
+}
+
+impl Ingest {
+    /// Reads `source` to its end, calls `ended`, and then sees to it that every output has what is its.
+    pub fn run(mut self, source: BorrowedFd<'_>, ended: impl FnOnce()) {
+        for lane in &self.lanes {
+            lane.counters.begin(0);
+        }
+        let mut input = Input::new(source, Arc::clone(&self.waker));
+        let mut decoder = Decoder::new(self.form);
+        loop {
+            if self.shared.stop.load(Ordering::Acquire) {
+                break;
+            }
+            match input.wait() {
+                Ok(Event::Data) => self.decode(&mut decoder, &mut input, false),
+                Ok(Event::Ended) => break,
+                Ok(Event::Woken) => {}
+                Err(error) => {
+                    error!("reading standard input: {error}; taken as its end");
+                    break;
+                }
+            }
+            while let Ok(reload) = self.reloads.try_recv() {
+                self.reload(reload);
+            }
+            let now = now_ms();
+            self.lanes.iter_mut().for_each(|lane| lane.flush(now));
+        }
+        // Standard input has nothing more to say: from here on no wait holds up auditd.
+        ended();
+        self.decode(&mut decoder, &mut input, true);
+        let now = now_ms();
+        self.lanes.iter_mut().for_each(|lane| lane.flush(now));
+        let waiting = Waiting {
+            shared: &self.shared,
+            waker: &self.waker,
+        };
+        for lane in self.lanes {
+            lane.finish(now, &waiting);
+        }
+    }
+
+    /// Decodes and formats all whole records that are pending.
+    fn decode(&mut self, decoder: &mut Decoder, input: &mut Input<'_>, ended: bool) {
+        let now = now_ms();
+        let clock = self.shared.clock();
+        for lane in &mut self.lanes {
+            lane.encoder.set_time_quality(clock);
+            if let Some(limit) = lane.counters.size_limit() {
+                lane.encoder.limit_size(limit);
+            }
+        }
+        let waiting = Waiting {
+            shared: &self.shared,
+            waker: &self.waker,
+        };
+        let mut at = 0;
+        let pending = input.pending();
+        loop {
+            at += match decoder.step(&pending[at..], ended) {
+                Step::Record { record, consumed } => {
+                    self.counters.add(|c| &c.read, 1);
+                    if record.is_end_of_event() && self.drop_eoe {
+                        self.counters.add(|c| &c.filtered_eoe, 1);
+                    } else {
+                        if !record.is_decoded() {
+                            self.counters.add(|c| &c.undecodable, 1);
+                        }
+                        for lane in &mut self.lanes {
+                            lane.append(&record, now, &waiting);
+                        }
+                    }
+                    consumed
+                }
+                Step::Empty { consumed } => {
+                    self.counters.add(|c| &c.read, 1);
+                    self.counters.add(|c| &c.filtered_empty, 1);
+                    consumed
+                }
+                Step::Skipped { consumed } => {
+                    if self.counters.skipped_bytes.load(Ordering::Relaxed) == 0 {
+                        warn!(
+                            "the input holds bytes that are no audit record; they are passed over and counted \
+                             (see `skipped_bytes` in the report, and `input` in the configuration)"
+                        );
+                    }
+                    self.counters.add(|c| &c.skipped_bytes, consumed as u64);
+                    for lane in &mut self.lanes {
+                        lane.skipped += consumed as u64;
+                    }
+                    consumed
+                }
+                Step::Tail { consumed } => consumed,
+                Step::More => break,
+            };
+        }
+        input.consume(at);
+        self.shared.form.store(decoder.form() as u8, Ordering::Relaxed);
+    }
+
+    fn reload(&mut self, reload: Reload) {
+        let forwarded = self.counters.forwarded();
+        self.drop_eoe = reload.drop_eoe;
+        let mut old: Vec<_> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
+        for next in reload.lanes {
+            match next {
+                NextLane::Keep(index, shape, on_full) => {
+                    if let Some(mut lane) = old.get_mut(index).and_then(Option::take) {
+                        lane.encoder.reshape(*shape);
+                        lane.on_full = on_full;
+                        self.lanes.push(lane);
+                    }
+                }
+                NextLane::New(lane) => {
+                    lane.counters.begin(forwarded);
+                    self.lanes.push(*lane);
+                }
+            }
+        }
+        for mut lane in old.into_iter().flatten() {
+            lane.counters.end(forwarded);
+            // Its output goes on until the queue is empty or its drain time is over. This thread does not
+            // wait for it: a batch that finds no room is lost, and counted.
+            if !lane.batch.is_empty() && !lane.producer.push(&mut lane.batch) {
+                lane.counters
+                    .lost_at_ingest(Reason::Removed, lane.batch.records());
+            }
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

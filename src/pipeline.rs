@@ -1,0 +1,276 @@
+//! Builds the path from input to outputs, and rebuilds it on a reload.
+//!
+//! ```text
+//!               ingest thread                                   runtime thread (this one)
+//! fd 0 -> input -> audit -> syslog -> batch --- queue A --> output A -> unix, udp, tcp, ...
+//!                          (per destination) -- queue B --> output B
+//!                                                           control: signals, reload, report, drain
+//! ```
+//!
+//! Law: ingest thread and outputs share queues, counters and one wake-up descriptor, nothing else.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Sender;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::config::{Config, Destination};
+use crate::host::Names;
+use crate::ingest::{Ingest, Lane, NextLane, OnFull, Reload, Shared};
+use crate::output::{Output, Target};
+use crate::privilege::Confined;
+use crate::queue::{Wake, queue};
+use crate::sys;
+use crate::syslog::{Field, Shape, TimeQuality};
+use crate::telemetry::{DestinationCounters, InputCounters, Reason, Telemetry};
+
+/// The running path.
+#[derive(Debug)]
+pub struct Pipeline {
+    names: Names,
+    input_is_socket: bool,
+    /// What is counted.
+    pub telemetry: Telemetry,
+    /// What is shared with the ingest thread.
+    pub shared: Arc<Shared>,
+    waker: Arc<EventFd>,
+    reloads: Sender<Reload>,
+    routes: Vec<Route>,
+    outputs: JoinSet<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// One destination in use.
+#[derive(Debug)]
+struct Route {
+    destination: Destination,
+    /// Set to when, and as what, its undelivered records are to be given up.
+    expiry: watch::Sender<Option<(Instant, Reason)>>,
+}
+
+impl Pipeline {
+    /// Starts everything. `input_is_socket` decides what `on-full = "auto"` means. The receiver hears
+    /// when the input has ended. Must be called on the runtime that is to drive the outputs.
+    ///
+    /// # Errors
+    /// The system has no descriptor or thread left.
+    pub fn start(
+        _proof: &Confined,
+        config: &Config,
+        names: Names,
+        input_is_socket: bool,
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
+        let waker = Arc::new(EventFd::from_flags(
+            EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC,
+        )?);
+        let (reloads, reload_inbox) = crossbeam_channel::bounded(8);
+        let mut pipeline = Self {
+            names,
+            input_is_socket,
+            telemetry: Telemetry {
+                input: Arc::new(InputCounters::default()),
+                destinations: Vec::new(),
+            },
+            shared: Arc::new(Shared::default()),
+            waker,
+            reloads,
+            routes: Vec::new(),
+            outputs: JoinSet::new(),
+            thread: None,
+        };
+        pipeline.read_clock();
+        let lanes = config
+            .destinations
+            .iter()
+            .map(|d| pipeline.open(config, d))
+            .collect();
+        let ingest = Ingest {
+            form: config.input,
+            lanes,
+            drop_eoe: config.drop_eoe,
+            counters: Arc::clone(&pipeline.telemetry.input),
+            shared: Arc::clone(&pipeline.shared),
+            reloads: reload_inbox,
+            waker: Arc::clone(&pipeline.waker),
+        };
+        let (ended, input_end) = oneshot::channel();
+        let work = move || {
+            ingest.run(io::stdin().as_fd(), || {
+                let _ = ended.send(());
+            });
+        };
+        pipeline.thread = Some(
+            std::thread::Builder::new()
+                .name("ingest".to_owned())
+                .spawn(work)?,
+        );
+        Ok((pipeline, input_end))
+    }
+
+    /// Makes queue, lane and output of one destination, and starts the output.
+    fn open(&mut self, config: &Config, destination: &Destination) -> Lane {
+        let (producer, consumer) = queue(destination.queue_size, self.wake());
+        let counters = DestinationCounters::new(destination.url.clone());
+        let (expiry, mut expired) = watch::channel(None);
+        let expired = async move {
+            match expired.wait_for(Option::is_some).await.map(|value| *value) {
+                Ok(Some((deadline, reason))) => {
+                    tokio::time::sleep_until(deadline).await;
+                    reason
+                }
+                // Only when the pipeline itself is dropped.
+                Ok(None) | Err(_) => Reason::DrainDeadline,
+            }
+        };
+        let output = Output::new(destination.target.clone(), consumer, Arc::clone(&counters));
+        self.outputs.spawn(output.run(expired));
+        self.routes.push(Route {
+            destination: destination.clone(),
+            expiry,
+        });
+        self.telemetry.destinations.push(Arc::clone(&counters));
+        Lane::new(
+            self.shape(config, destination),
+            producer,
+            self.policy(destination),
+            counters,
+        )
+    }
+
+    fn wake(&self) -> Wake {
+        let waker = Arc::clone(&self.waker);
+        Arc::new(move || {
+            // EAGAIN means that it is set already.
+            let _ = waker.write(1);
+        })
+    }
+
+    fn policy(&self, destination: &Destination) -> OnFull {
+        // A stalled plugin stalls auditd and then the host's system calls; a file or a pipe can wait.
+        let auto = if self.input_is_socket {
+            OnFull::DropNewest
+        } else {
+            OnFull::Block
+        };
+        destination.on_full.unwrap_or(auto)
+    }
+
+    fn shape(&self, config: &Config, destination: &Destination) -> Shape {
+        let full = config.hostname.as_ref().unwrap_or(&self.names.full);
+        Shape {
+            format: destination.format,
+            framing: destination.framing,
+            facility: config.facility,
+            severity: config.severity,
+            hostname: Field::hostname(full.as_bytes()),
+            own_names: self
+                .names
+                .all
+                .iter()
+                .map(|name| name.clone().into_bytes())
+                .collect(),
+            app_name: Field::app_name(config.app_name.as_bytes()),
+            procid: std::process::id(),
+            name_in_rfc3164: !matches!(destination.target, Target::Unix(_) | Target::UnixStream(_)),
+            structured_data: config.structured_data,
+            max_size: destination.max_message_size.unwrap_or(usize::MAX),
+            local_offset: sys::local_offset,
+        }
+    }
+
+    /// Asks the kernel how good its clock is.
+    pub fn read_clock(&self) {
+        let (synced, accuracy_us) = sys::clock_state().unwrap_or_default();
+        self.shared.set_clock(TimeQuality { synced, accuracy_us });
+    }
+
+    /// Puts `config` in place of the running one. Destinations that stay keep their queue and connection.
+    pub fn reload(&mut self, config: &Config) {
+        let old: Vec<_> = std::mem::take(&mut self.routes).into_iter().map(Some).collect();
+        let mut old = old;
+        let mut lanes = Vec::new();
+        for destination in &config.destinations {
+            let kept = old.iter().position(|route| {
+                route.as_ref().is_some_and(|route| {
+                    route.destination.target == destination.target
+                        && route.destination.queue_size == destination.queue_size
+                })
+            });
+            match kept.and_then(|index| Some((index, old[index].take()?))) {
+                Some((index, route)) => {
+                    self.routes.push(Route {
+                        destination: destination.clone(),
+                        ..route
+                    });
+                    let shape = self.shape(config, destination);
+                    lanes.push(NextLane::Keep(index, Box::new(shape), self.policy(destination)));
+                }
+                None => lanes.push(NextLane::New(Box::new(self.open(config, destination)))),
+            }
+        }
+        for route in old.into_iter().flatten() {
+            // Its task goes on until the queue is empty or the time is over.
+            let _ = route
+                .expiry
+                .send(Some((Instant::now() + config.drain_timeout, Reason::Removed)));
+        }
+        // Bounded, and the ingest thread takes it before its next wait; full means that reloads come
+        // faster than it can turn round, and then waiting is right.
+        let _ = self.reloads.send(Reload {
+            lanes,
+            drop_eoe: config.drop_eoe,
+        });
+        self.wake_ingest();
+    }
+
+    /// Ends the input now, as if it had ended by itself.
+    pub fn stop_reading(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake_ingest();
+    }
+
+    /// Tells the outputs when to give up.
+    pub fn set_deadline(&self, deadline: Instant) {
+        for route in &self.routes {
+            route.expiry.send_if_modified(|value| {
+                let sooner = value.is_none_or(|(now, _)| deadline < now);
+                if sooner {
+                    *value = Some((deadline, Reason::DrainDeadline));
+                }
+                sooner
+            });
+        }
+    }
+
+    /// Gives up everything that is not delivered.
+    pub fn give_up(&self) {
+        self.shared.give_up.store(true, Ordering::Release);
+        self.set_deadline(Instant::now());
+        self.wake_ingest();
+    }
+
+    /// Waits until every output has ended. Cancelling loses nothing.
+    pub async fn delivered(&mut self) {
+        while self.outputs.join_next().await.is_some() {}
+    }
+
+    /// Waits for the ingest thread, which has nothing left to wait for once the outputs have ended.
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic aborts the process, so there is no other outcome than the end.
+            let _ = thread.join();
+        }
+    }
+
+    fn wake_ingest(&self) {
+        // The counter cannot overflow: the ingest thread resets it, and EAGAIN means that it is set anyway.
+        let _ = self.waker.write(1);
+    }
+}

@@ -1,0 +1,304 @@
+//! 5 QUEUE: batches from the ingest thread to one destination, empty ones back.
+//!
+//! Promise: batches come out in the order they went in; the queue never holds more bytes than it may.
+//! Law: neither side waits here for a lock. What passes is batches, so the cost of the hand-over (a ring
+//! slot, and a wake-up if the other side sleeps) is paid once for hundreds of records when it matters.
+//!
+//! ```text
+//! ingest: Producer --- full (bounded by slots and bytes) ---> Consumer: output
+//!                  <-- empties -----------------------------
+//! ```
+//!
+//! Waking: an output that waits for a batch is a task and is notified. The ingest thread waits for
+//! records, not for us; only when it holds a batch back (the queue is long enough already) or is blocked
+//! on a full queue does it ask for `wake`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use tokio::sync::Notify;
+
+use crate::batch::{BATCH_BYTES, Batch};
+
+/// Batches that may wait before half-filled ones are held back for more records.
+const ENOUGH_WAITING: usize = 4;
+
+/// Empty batches kept for reuse. More are in circulation only while a backlog drains.
+const KEPT_EMPTY: usize = 16;
+
+/// Wakes the ingest thread out of its wait.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+struct Shared {
+    limit: usize,
+    /// Bytes in batches that were pushed and not yet settled.
+    bytes: AtomicUsize,
+    /// The producer wants to be woken once the queue is empty.
+    holding: AtomicBool,
+    /// The producer wants to be woken as soon as something was settled.
+    blocked: AtomicBool,
+    filled: Notify,
+    wake: Wake,
+}
+
+/// Makes a queue for at most `limit` bytes of messages (and at least one batch).
+pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
+    let slots = (limit / BATCH_BYTES).max(2) + ENOUGH_WAITING;
+    let (full_in, full_out) = bounded(slots);
+    let (empty_in, empty_out) = bounded(KEPT_EMPTY);
+    let shared = Arc::new(Shared {
+        limit,
+        bytes: AtomicUsize::new(0),
+        holding: AtomicBool::new(false),
+        blocked: AtomicBool::new(false),
+        filled: Notify::new(),
+        wake,
+    });
+    let producer = Producer {
+        full: Some(full_in),
+        oldest: full_out.clone(),
+        empties: empty_out,
+        shared: Arc::clone(&shared),
+    };
+    (
+        producer,
+        Consumer {
+            full: full_out,
+            empties: empty_in,
+            shared,
+        },
+    )
+}
+
+/// The ingest thread's end.
+pub struct Producer {
+    /// `None` only while dropping.
+    full: Option<Sender<Batch>>,
+    oldest: Receiver<Batch>,
+    empties: Receiver<Batch>,
+    shared: Arc<Shared>,
+}
+
+impl Producer {
+    /// Hands `batch` over and puts an empty one in its place, or leaves it where it is and returns false
+    /// because the queue is full. Gives the queue its only producer, so room that was seen stays.
+    pub fn push(&self, batch: &mut Batch) -> bool {
+        let Some(full) = &self.full else { return false };
+        let held = self.shared.bytes.load(SeqCst);
+        // One batch always fits, whatever its size: a giant record must not stop the stream.
+        if full.is_full() || (held > 0 && held + batch.bytes.len() > self.shared.limit) {
+            return false;
+        }
+        self.shared.bytes.fetch_add(batch.bytes.len(), SeqCst);
+        let empty = self.empties.try_recv().unwrap_or_else(|_| Batch::new());
+        let filled = std::mem::replace(batch, empty);
+        match full.try_send(filled) {
+            Ok(()) => {
+                self.shared.filled.notify_one();
+                true
+            }
+            Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
+                self.shared.bytes.fetch_sub(back.bytes.len(), SeqCst);
+                *batch = back;
+                false
+            }
+        }
+    }
+
+    /// True if a half-filled batch should wait for more records: the output has enough to do. The
+    /// producer is then woken when the output has caught up.
+    pub fn hold_back(&self) -> bool {
+        if self.oldest.len() < ENOUGH_WAITING {
+            return false;
+        }
+        self.shared.holding.store(true, SeqCst);
+        // The output may have emptied the queue just before it could see the wish.
+        !(self.oldest.is_empty() && self.shared.holding.swap(false, SeqCst))
+    }
+
+    /// Asks to be woken as soon as the output has settled something. Call [`Producer::push`] once more
+    /// after this, before waiting.
+    pub fn wake_on_room(&self) {
+        self.shared.blocked.store(true, SeqCst);
+    }
+
+    /// Takes the oldest batch back out of the queue.
+    pub fn take_oldest(&self) -> Option<Batch> {
+        let batch = self.oldest.try_recv().ok()?;
+        self.shared.bytes.fetch_sub(batch.bytes.len(), SeqCst);
+        Some(batch)
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.full = None;
+        self.shared.filled.notify_one();
+    }
+}
+
+/// The output's end.
+pub struct Consumer {
+    full: Receiver<Batch>,
+    empties: Sender<Batch>,
+    shared: Arc<Shared>,
+}
+
+impl Consumer {
+    /// Waits for the next batch; `None` once the producer is gone and everything was taken. Dropping the
+    /// future loses nothing.
+    pub async fn next(&self) -> Option<Batch> {
+        loop {
+            match self.full.try_recv() {
+                Ok(batch) => return Some(batch),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {
+                    if self.shared.holding.swap(false, SeqCst) {
+                        (self.shared.wake)();
+                    }
+                    // A notification sent since try_recv is kept for this call, so none is missed.
+                    self.shared.filled.notified().await;
+                }
+            }
+        }
+    }
+
+    /// Takes the next batch if there is one.
+    pub fn try_next(&self) -> Option<Batch> {
+        self.full.try_recv().ok()
+    }
+
+    /// Gives back a batch whose messages are all sent or lost.
+    pub fn settle(&self, mut batch: Batch) {
+        self.shared.bytes.fetch_sub(batch.bytes.len(), SeqCst);
+        batch.clear();
+        // Full means that enough empties wait already; then the memory goes back.
+        let _ = self.empties.try_send(batch);
+        if self.shared.blocked.load(SeqCst) && self.shared.blocked.swap(false, SeqCst) {
+            (self.shared.wake)();
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("waiting", &self.oldest.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("waiting", &self.full.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(text: &[u8]) -> Batch {
+        let mut batch = Batch::new();
+        batch.bytes.extend_from_slice(text);
+        batch.end_message(None, true);
+        batch
+    }
+
+    fn counting() -> (Wake, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let inner = Arc::clone(&count);
+        (Arc::new(move || drop(inner.fetch_add(1, SeqCst))), count)
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(future)
+    }
+
+    #[test]
+    fn order_and_end() {
+        let (producer, consumer) = queue(1 << 20, counting().0);
+        for text in [b"a", b"b"] {
+            let mut batch = filled(text);
+            assert!(producer.push(&mut batch) && batch.is_empty());
+        }
+        drop(producer);
+        run(async {
+            assert_eq!(consumer.next().await.unwrap().bytes, "a");
+            assert_eq!(consumer.next().await.unwrap().bytes, "b");
+            assert!(consumer.next().await.is_none());
+        });
+    }
+
+    #[test]
+    fn bytes_bound_the_queue_until_they_are_settled() {
+        let (wake, woken) = counting();
+        let (producer, consumer) = queue(100, wake);
+        let mut batch = filled(&[b'x'; 500]);
+        assert!(producer.push(&mut batch), "one batch always fits");
+        let mut batch = filled(b"y");
+        assert!(!producer.push(&mut batch) && batch.bytes == "y");
+        producer.wake_on_room();
+        let taken = consumer.try_next().unwrap();
+        assert!(!producer.push(&mut batch), "taken is not settled");
+        assert_eq!(woken.load(SeqCst), 0);
+        consumer.settle(taken);
+        assert_eq!(woken.load(SeqCst), 1);
+        assert!(producer.push(&mut batch));
+    }
+
+    #[test]
+    fn the_oldest_can_make_room() {
+        let (producer, consumer) = queue(100, counting().0);
+        assert!(producer.push(&mut filled(&[b'a'; 60])));
+        let mut batch = filled(&[b'b'; 60]);
+        assert!(!producer.push(&mut batch));
+        assert_eq!(producer.take_oldest().unwrap().bytes[0], b'a');
+        assert!(producer.push(&mut batch));
+        assert_eq!(consumer.try_next().unwrap().bytes[0], b'b');
+    }
+
+    #[test]
+    fn batches_are_held_back_only_while_the_output_has_work() {
+        let (wake, woken) = counting();
+        let (producer, consumer) = queue(1 << 20, wake);
+        assert!(!producer.hold_back());
+        for _ in 0..ENOUGH_WAITING {
+            assert!(producer.push(&mut filled(b"x")));
+        }
+        assert!(producer.hold_back());
+        run(async {
+            for _ in 0..ENOUGH_WAITING {
+                consumer.settle(consumer.next().await.unwrap());
+            }
+            assert_eq!(woken.load(SeqCst), 0);
+            tokio::select! {
+                biased;
+                _ = consumer.next() => panic!("nothing to take"),
+                () = std::future::ready(()) => {}
+            }
+        });
+        assert_eq!(woken.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn steady_state_reuses_batches() {
+        let (producer, consumer) = queue(1 << 20, counting().0);
+        let mut batch = filled(b"x");
+        assert!(producer.push(&mut batch));
+        let taken = consumer.try_next().unwrap();
+        let memory = taken.bytes.as_ptr();
+        consumer.settle(taken);
+        batch.bytes.extend_from_slice(b"y");
+        batch.end_message(None, true);
+        assert!(producer.push(&mut batch));
+        assert_eq!(batch.bytes.as_ptr(), memory);
+    }
+}

@@ -1,0 +1,287 @@
+//! System calls that no safe library offers: the only room that may say `unsafe`.
+//!
+//! A leaf: it knows no other room. Each function is the thinnest safe cover of one call.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::sys::signalfd::SignalFd;
+use tokio::io::unix::AsyncFd;
+
+/// Messages that [`send_many`] takes in one call at most.
+pub const SEND_MANY: usize = 64;
+
+/// Sends each slice as one datagram on a connected socket, without waiting. Returns how many were taken,
+/// at least one. After a short count the reason shows up in the next call (sendmmsg(2)).
+///
+/// # Errors
+/// The kernel's error for the first datagram; then none was sent.
+pub fn send_many(socket: BorrowedFd<'_>, datagrams: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::zeroed() }; SEND_MANY];
+    let count = datagrams.len().min(SEND_MANY);
+    for (header, datagram) in headers.iter_mut().zip(datagrams) {
+        // SAFETY: all-zero bytes are a valid mmsghdr: integers and null pointers.
+        let header = unsafe { header.assume_init_mut() };
+        // IoSlice has the layout of iovec on Unix (std::io::IoSlice), and sendmmsg only reads it.
+        header.msg_hdr.msg_iov = std::ptr::from_ref(datagram).cast_mut().cast();
+        header.msg_hdr.msg_iovlen = 1;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the first `count` headers are initialised, each points to one live iovec, and `count` fits.
+    let sent = unsafe {
+        libc::sendmmsg(
+            socket.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            u32::try_from(count).unwrap_or(0),
+            flags as _,
+        )
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Closes every descriptor from 3 on.
+///
+/// Call before anything is opened: auditd 2.x leaks the other end of our stdin, and 3.0 leaks from 24 on.
+pub fn close_all_from_3() {
+    // SAFETY: no descriptor of ours is open yet, so nothing in this process refers to a closed one.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+    if result == 0 {
+        return;
+    }
+    // Before Linux 5.9.
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .map(|dir| {
+            dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+                .collect()
+        })
+        .unwrap_or_else(|_| (3..1024).collect());
+    for fd in open.into_iter().filter(|fd| *fd >= 3) {
+        // SAFETY: as above; closing a number that is not open only fails.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Gives every signal the disposition that the relay wants. auditd starts plugins with nearly all ignored.
+///
+/// Faults and job control get the default. Signals whose default is to end the process, and which nobody
+/// has reason to send us, stay ignored: a stranger with our user id could end the relay with them.
+pub fn reset_signals() {
+    const DEFAULT: [i32; 19] = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGUSR1,
+        libc::SIGSEGV,
+        libc::SIGTERM,
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+        libc::SIGSYS,
+    ];
+    // 32 and 33 belong to glibc (setresuid(2) on all threads works through one of them).
+    for signal in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        let disposition = if DEFAULT.contains(&signal) {
+            libc::SIG_DFL
+        } else {
+            libc::SIG_IGN
+        };
+        // SAFETY: neither value installs a handler; KILL and STOP are refused.
+        unsafe { libc::signal(signal, disposition) };
+    }
+}
+
+/// Registers the signal descriptor with the runtime.
+///
+/// # Errors
+/// The system has no room left in its epoll.
+pub fn watch_signals(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
+    // SAFETY: a SignalFd owns one descriptor, answers as_raw_fd with it always, and keeps it open until it
+    // is dropped.
+    unsafe { AsyncFd::register(signals) }.map_err(Into::into)
+}
+
+/// Drops every capability from the bounding set. Needs CAP_SETPCAP; refusals are left to the caller's
+/// verification.
+pub fn drop_bounding_set() {
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes one number and touches no memory; unknown numbers are refused.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if result != 0 {
+            return;
+        }
+    }
+}
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`: two words of 32 bits each.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// Clears the calling thread's effective, permitted and inheritable capabilities. Threads started later
+/// inherit that.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn clear_capabilities() -> io::Result<()> {
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
+    let data = [CapabilityData::default(); 2];
+    // SAFETY: both pointers are to live structs of the layout that capset(2) states for version 3.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// True if the calling thread has any effective, permitted or inheritable capability.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn has_capabilities() -> io::Result<bool> {
+    let mut header = CapabilityHeader {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
+    let mut data = [CapabilityData::default(); 2];
+    // SAFETY: as in `clear_capabilities`; the kernel writes two data words.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(data
+        .iter()
+        .any(|word| word.effective | word.permitted | word.inheritable != 0))
+}
+
+/// Local time's offset from UTC in seconds east, at `seconds` since 1970. UTC where the zone is unknown.
+pub fn local_offset(seconds: u64) -> i32 {
+    let Ok(time) = libc::time_t::try_from(seconds) else {
+        return 0;
+    };
+    let mut fields = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both pointers are to live values; localtime_r reads the zone's file, which glibc locks itself.
+    let result = unsafe { libc::localtime_r(&raw const time, fields.as_mut_ptr()) };
+    if result.is_null() {
+        return 0;
+    }
+    // SAFETY: localtime_r returned non-null, so it has filled every field.
+    let fields = unsafe { fields.assume_init() };
+    i32::try_from(fields.tm_gmtoff).unwrap_or(0)
+}
+
+/// What the resolver holds for `name`'s canonical form (getaddrinfo(3), AI_CANONNAME). May wait for DNS.
+pub fn canonical_name(name: &str) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    let mut hints = MaybeUninit::<libc::addrinfo>::zeroed();
+    // SAFETY: all-zero bytes are a valid addrinfo: integers and null pointers.
+    let hints = unsafe { hints.assume_init_mut() };
+    hints.ai_flags = libc::AI_CANONNAME;
+    hints.ai_socktype = libc::SOCK_STREAM;
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the name ends in NUL, `hints` and `list` are live for the call.
+    let result = unsafe { libc::getaddrinfo(name.as_ptr(), std::ptr::null(), hints, &raw mut list) };
+    if result != 0 || list.is_null() {
+        return None;
+    }
+    // SAFETY: getaddrinfo succeeded, so `list` points to an addrinfo that lives until freeaddrinfo.
+    let canonical = unsafe { (*list).ai_canonname };
+    let found = if canonical.is_null() {
+        None
+    } else {
+        // SAFETY: ai_canonname is a NUL-terminated string owned by the list.
+        unsafe { CStr::from_ptr(canonical) }
+            .to_str()
+            .ok()
+            .map(str::to_owned)
+    };
+    // SAFETY: `list` came from getaddrinfo and is not used again.
+    unsafe { libc::freeaddrinfo(list) };
+    found
+}
+
+/// What the kernel says of its clock: synchronised or not, and the maximum error in microseconds
+/// (adjtimex(2)). `None` if it will not say.
+pub fn clock_state() -> Option<(bool, u64)> {
+    let mut state = MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: all-zero bytes are a valid timex whose `modes` of 0 asks to change nothing.
+    let result = unsafe { libc::adjtimex(state.as_mut_ptr()) };
+    if result < 0 {
+        return None;
+    }
+    // SAFETY: it was all zeros, which is valid, and adjtimex has written into it.
+    let state = unsafe { state.assume_init() };
+    Some((
+        result != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0,
+        u64::try_from(state.maxerror).unwrap_or(0),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn many_datagrams_arrive_as_they_were() {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        let sent = send_many(sender.as_fd(), &[IoSlice::new(b"one"), IoSlice::new(b"two")]).unwrap();
+        assert_eq!(sent, 2);
+        for expected in [&b"one"[..], b"two"] {
+            let mut buffer = [0; 16];
+            let length = receiver.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], expected);
+        }
+        drop(receiver);
+        let error = send_many(sender.as_fd(), &[IoSlice::new(b"late")]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_full_receiver_is_an_error_not_a_wait() {
+        let (sender, _receiver) = UnixDatagram::pair().unwrap();
+        let error = loop {
+            if let Err(error) = send_many(sender.as_fd(), &[IoSlice::new(b"x"); SEND_MANY]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn questions_to_the_system_have_sane_answers() {
+        assert!(clock_state().is_some());
+        assert!(local_offset(1_795_424_551).abs() < 16 * 3600);
+        assert!(canonical_name("localhost").is_some_and(|name| !name.is_empty()));
+        assert_eq!(canonical_name("no\0name"), None);
+    }
+}

@@ -1,0 +1,25 @@
+//! 3 FORMAT: records in, syslog messages out.
+//!
+//! Promise: every message is valid by RFC 5424 (or has the shape of RFC 3164 where that is asked for)
+//! whatever the record holds. Law: pure; clock, host name and time zone come in as arguments.
+
+#![forbid(unsafe_code)]
+
+mod framing;
+mod header;
+mod message;
+mod text;
+mod timestamp;
+
+pub use framing::Framing;
+pub use header::{Facility, Field, Severity};
+pub use message::{Encoder, Format, Notice, Shape, StructuredData, TimeQuality};
+pub use timestamp::{LocalOffset, Rfc3164};
+
+/// Cuts `message`, which a datagram transport refused as too long, to `limit` bytes, with the same mark
+/// that the encoder uses.
+pub fn cut_message(message: &[u8], limit: usize) -> bytes::BytesMut {
+    let mut out = bytes::BytesMut::from(message);
+    text::cut(&mut out, 0, limit);
+    out
+}

@@ -1,0 +1,790 @@
+//! From a record to a message.
+//!
+//! Promise: one record in, exactly one message appended to the batch. Law: no clock, no allocation in
+//! steady state; the same records give the same bytes.
+//!
+//! ```text
+//! <182>1 2026-11-23T09:02:31.650Z host.example.org auditd 4242 SYSCALL [meta sequenceId="7"] type=SYSCALL msg=audit(...
+//!        the event's own moment   this host, or     the relay's  the      one a message,       the record's text
+//!                                 the record's node pid          type     losses leave gaps
+//! <182>Nov 23 09:02:31 auditd[4242]: type=SYSCALL msg=audit(...           RFC 3164, what /dev/log's owners parse
+//! ```
+
+use bytes::BytesMut;
+
+use super::framing::Framing;
+use super::header::{Facility, Field, Severity, pri};
+use super::text;
+use super::timestamp::{LocalOffset, Rfc3164, Rfc3339};
+use crate::audit::{Kind, Record};
+use crate::batch::{Batch, Gap};
+
+/// The message's form.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// RFC 5424.
+    Rfc5424,
+    /// RFC 3164 with the old date in local time.
+    Rfc3164,
+}
+
+/// Which elements of structured data an RFC 5424 message carries.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StructuredData {
+    /// `[meta sequenceId="..."]` (RFC 5424 section 7.3).
+    pub meta: bool,
+    /// `[origin software="..." swVersion="..."]` (section 7.2).
+    pub origin: bool,
+    /// `[timeQuality tzKnown="1" isSynced="..."]` (section 7.1).
+    pub time_quality: bool,
+    /// `[audit@NUMBER serial="..." type="..." node="..." key="..."]`, the number being the user's own
+    /// private enterprise number (section 7.2.2).
+    pub audit: Option<u32>,
+}
+
+/// What the kernel says about its clock (adjtimex(2)).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TimeQuality {
+    /// The clock is disciplined by a time source.
+    pub synced: bool,
+    /// Maximum error in microseconds; only said where `synced`.
+    pub accuracy_us: u64,
+}
+
+/// Everything that shapes one destination's messages.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Form of the message.
+    pub format: Format,
+    /// How messages are told apart.
+    pub framing: Framing,
+    /// Facility of every message.
+    pub facility: Facility,
+    /// Severity of records.
+    pub severity: Severity,
+    /// HOSTNAME of records that no other machine wrote.
+    pub hostname: Field,
+    /// Names under which this host may appear as `node=`; such records get `hostname`.
+    pub own_names: Vec<Vec<u8>>,
+    /// APP-NAME of records.
+    pub app_name: Field,
+    /// PROCID: the relay's process id.
+    pub procid: u32,
+    /// RFC 3164 messages carry the hostname (over a network) or not (on a local socket).
+    pub name_in_rfc3164: bool,
+    /// Elements of structured data.
+    pub structured_data: StructuredData,
+    /// Longest message without framing, in bytes; longer ones are cut. At least [`Shape::MIN_SIZE`].
+    pub max_size: usize,
+    /// Local time, for RFC 3164.
+    pub local_offset: LocalOffset,
+}
+
+impl Shape {
+    /// What every receiver must take (RFC 5424 section 6.1), in bytes.
+    pub const MIN_SIZE: usize = 480;
+}
+
+/// Something the relay itself has to say in the stream.
+#[derive(Clone, Copy, Debug)]
+pub enum Notice<'a> {
+    /// Records were lost.
+    Lost {
+        /// How many, from which to which.
+        gap: Gap,
+        /// One word: the reason as the report counts it.
+        reason: &'a str,
+    },
+    /// Bytes between binary frames were passed over.
+    Skipped {
+        /// How many bytes.
+        bytes: u64,
+    },
+}
+
+/// Formats the messages of one destination.
+#[derive(Debug)]
+pub struct Encoder {
+    shape: Shape,
+    utc: Rfc3339,
+    local: Rfc3164,
+    /// `<182>1 2026-11-23T09:02:31.650Z host auditd 4242 `, the moment patched in place.
+    head: Vec<u8>,
+    moment_at: usize,
+    /// The node seen last and its header field, so that an aggregator's stream checks each name once.
+    node: Option<(Vec<u8>, Option<Field>)>,
+    sequence: u32,
+    /// Elements that do not change from message to message, e.g. `[origin ...]`.
+    fixed_data: Vec<u8>,
+    time_quality: TimeQuality,
+    cut: u64,
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// RFC 5424 section 7.3.1.
+const SEQUENCE_MAX: u32 = 2_147_483_647;
+
+impl Encoder {
+    /// Starts with sequenceId 1.
+    pub fn new(shape: Shape) -> Self {
+        let mut encoder = Self {
+            utc: Rfc3339::default(),
+            local: Rfc3164::new(shape.local_offset),
+            head: Vec::new(),
+            moment_at: 0,
+            node: None,
+            sequence: 1,
+            fixed_data: Vec::new(),
+            time_quality: TimeQuality::default(),
+            cut: 0,
+            shape,
+        };
+        encoder.prepare();
+        encoder
+    }
+
+    /// Takes another shape; the sequence goes on.
+    pub fn reshape(&mut self, shape: Shape) {
+        self.local = Rfc3164::new(shape.local_offset);
+        self.node = None;
+        self.shape = shape;
+        self.prepare();
+    }
+
+    /// Takes what the kernel says about the clock.
+    pub fn set_time_quality(&mut self, quality: TimeQuality) {
+        if self.time_quality != quality {
+            self.time_quality = quality;
+            self.prepare();
+        }
+    }
+
+    /// Lowers the size limit to what the destination turned out to take.
+    pub fn limit_size(&mut self, bytes: usize) {
+        self.shape.max_size = self.shape.max_size.min(bytes).max(Shape::MIN_SIZE);
+    }
+
+    /// Messages cut so far.
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    fn prepare(&mut self) {
+        let shape = &self.shape;
+        let pri = pri(shape.facility, shape.severity);
+        self.head = match shape.format {
+            Format::Rfc5424 => format!("<{pri}>1 "),
+            Format::Rfc3164 => format!("<{pri}>"),
+        }
+        .into_bytes();
+        self.moment_at = self.head.len();
+        match shape.format {
+            Format::Rfc5424 => {
+                self.head.extend_from_slice(self.utc.format(0));
+                self.head.push(b' ');
+                self.head.extend_from_slice(shape.hostname.as_bytes());
+                self.head.push(b' ');
+                self.head.extend_from_slice(shape.app_name.as_bytes());
+                self.head
+                    .extend_from_slice(format!(" {} ", shape.procid).as_bytes());
+            }
+            Format::Rfc3164 => {
+                self.head.extend_from_slice(self.local.format(0));
+                self.head.push(b' ');
+                if shape.name_in_rfc3164 {
+                    self.head.extend_from_slice(short(shape.hostname.as_bytes()));
+                    self.head.push(b' ');
+                }
+                self.head.extend_from_slice(shape.app_name.as_bytes());
+                self.head
+                    .extend_from_slice(format!("[{}]: ", shape.procid).as_bytes());
+            }
+        }
+        self.fixed_data.clear();
+        let chosen = shape.structured_data;
+        if chosen.origin {
+            self.fixed_data
+                .extend_from_slice(b"[origin software=\"audit-relay\" swVersion=\"");
+            self.fixed_data.extend_from_slice(VERSION.as_bytes());
+            if let Some(number) = chosen.audit {
+                self.fixed_data
+                    .extend_from_slice(format!("\" enterpriseId=\"{number}").as_bytes());
+            }
+            self.fixed_data.extend_from_slice(b"\"]");
+        }
+        if chosen.time_quality {
+            // syncAccuracy must not be said of a clock that is not synchronised (section 7.1.3).
+            let text = if self.time_quality.synced {
+                format!(
+                    "[timeQuality tzKnown=\"1\" isSynced=\"1\" syncAccuracy=\"{}\"]",
+                    self.time_quality.accuracy_us
+                )
+            } else {
+                "[timeQuality tzKnown=\"1\" isSynced=\"0\"]".to_owned()
+            };
+            self.fixed_data.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    /// Appends the message for `record`. `now_ms` stands in for a stamp that could not be read.
+    pub fn append(&mut self, record: &Record<'_>, now_ms: u64, batch: &mut Batch) {
+        let out = &mut batch.bytes;
+        let framing = self.shape.framing;
+        let moment = record.stamp.map_or(now_ms, |stamp| stamp.ms);
+        let open = framing.open(
+            out,
+            self.head.len() + self.fixed_data.len() + 40 + record.text.len(),
+        );
+        match self.shape.format {
+            Format::Rfc5424 => {
+                self.head[self.moment_at..self.moment_at + 24].copy_from_slice(self.utc.format(moment));
+                if let Some(node) = record.node {
+                    self.remember_node(node);
+                }
+                match self.node.as_ref().filter(|_| record.node.is_some()) {
+                    None | Some((_, None)) => out.extend_from_slice(&self.head),
+                    Some((_, Some(host))) => {
+                        out.extend_from_slice(&self.head[..self.moment_at + 25]);
+                        out.extend_from_slice(host.as_bytes());
+                        let own = self.moment_at + 25 + self.shape.hostname.as_bytes().len();
+                        out.extend_from_slice(&self.head[own..]);
+                    }
+                }
+                match record.kind {
+                    Some(kind) if record.stamp.is_some() => append_kind(out, kind),
+                    _ => out.extend_from_slice(UNDECODED),
+                }
+                self.append_structured_data(out, Some(record));
+            }
+            Format::Rfc3164 => {
+                self.head[self.moment_at..self.moment_at + 15].copy_from_slice(self.local.format(moment));
+                out.extend_from_slice(&self.head);
+                if !record.is_decoded() {
+                    out.extend_from_slice(UNDECODED);
+                    out.extend_from_slice(b": ");
+                }
+            }
+        }
+        if record.needs_prefix {
+            out.extend_from_slice(b"type=");
+            if let Some(kind) = record.kind {
+                append_kind(out, kind);
+            }
+            out.extend_from_slice(b" msg=");
+        }
+        text::append(out, record.text);
+        if text::cut(out, open.message(framing), self.shape.max_size) {
+            self.cut += 1;
+        }
+        framing.close(out, &open);
+        batch.end_message(record.stamp, true);
+    }
+
+    /// Uses up the sequenceId of a record that is not sent, so that the receiver sees the gap.
+    pub fn skip(&mut self) {
+        self.next_sequence();
+    }
+
+    /// Appends a notice of the relay's own: APP-NAME `audit-relay`, severity warning.
+    pub fn append_notice(&mut self, notice: &Notice<'_>, now_ms: u64, batch: &mut Batch) {
+        let out = &mut batch.bytes;
+        let framing = self.shape.framing;
+        let pri = pri(self.shape.facility, Severity::WARNING);
+        let open = framing.open(out, self.head.len() + 200);
+        let (id, sentence) = describe(notice);
+        match self.shape.format {
+            Format::Rfc5424 => {
+                out.extend_from_slice(format!("<{pri}>1 ").as_bytes());
+                out.extend_from_slice(self.utc.format(now_ms));
+                out.extend_from_slice(b" ");
+                out.extend_from_slice(self.shape.hostname.as_bytes());
+                out.extend_from_slice(format!(" audit-relay {} {id}", self.shape.procid).as_bytes());
+                self.append_structured_data(out, None);
+            }
+            Format::Rfc3164 => {
+                out.extend_from_slice(format!("<{pri}>").as_bytes());
+                out.extend_from_slice(self.local.format(now_ms));
+                if self.shape.name_in_rfc3164 {
+                    out.extend_from_slice(b" ");
+                    out.extend_from_slice(short(self.shape.hostname.as_bytes()));
+                }
+                out.extend_from_slice(format!(" audit-relay[{}]: ", self.shape.procid).as_bytes());
+            }
+        }
+        out.extend_from_slice(sentence.as_bytes());
+        framing.close(out, &open);
+        batch.end_message(None, false);
+    }
+
+    /// Keeps in `self.node` what to put in the place of our own hostname; nothing if `node` is this host.
+    fn remember_node(&mut self, node: &[u8]) {
+        if self.node.as_ref().is_none_or(|(last, _)| last != node) {
+            let own = self
+                .shape
+                .own_names
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(node));
+            self.node = Some((node.to_vec(), (!own).then(|| Field::hostname(node))));
+        }
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        let sequence = self.sequence;
+        self.sequence = if sequence == SEQUENCE_MAX { 1 } else { sequence + 1 };
+        sequence
+    }
+
+    /// Appends ` SD `, a notice having no `record`.
+    fn append_structured_data(&mut self, out: &mut BytesMut, record: Option<&Record<'_>>) {
+        let chosen = self.shape.structured_data;
+        let sequence = self.next_sequence();
+        if chosen.meta {
+            out.extend_from_slice(b" [meta sequenceId=\"");
+            out.extend_from_slice(itoa::Buffer::new().format(sequence).as_bytes());
+            out.extend_from_slice(b"\"]");
+        } else {
+            out.extend_from_slice(b" ");
+        }
+        out.extend_from_slice(&self.fixed_data);
+        match (chosen.audit, record) {
+            (Some(number), Some(record)) => append_audit_element(out, number, record),
+            _ if !chosen.meta && self.fixed_data.is_empty() => out.extend_from_slice(b"-"),
+            _ => {}
+        }
+        out.extend_from_slice(b" ");
+    }
+}
+
+/// MSGID of a record whose type or stamp could not be read, and its mark in RFC 3164.
+const UNDECODED: &[u8] = b"UNDECODED";
+
+fn append_kind(out: &mut BytesMut, kind: Kind<'_>) {
+    match kind {
+        Kind::Named(name) => out.extend_from_slice(name),
+        Kind::Numbered(number) => {
+            out.extend_from_slice(b"UNKNOWN[");
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            out.extend_from_slice(b"]");
+        }
+    }
+}
+
+fn append_audit_element(out: &mut BytesMut, number: u32, record: &Record<'_>) {
+    out.extend_from_slice(b"[audit@");
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    if let Some(stamp) = record.stamp {
+        out.extend_from_slice(b" serial=\"");
+        out.extend_from_slice(itoa::Buffer::new().format(stamp.serial).as_bytes());
+        out.extend_from_slice(b"\"");
+    }
+    if let Some(kind) = record.kind {
+        out.extend_from_slice(b" type=\"");
+        let start = out.len();
+        append_kind(out, kind);
+        // `UNKNOWN[1399]` holds a bracket that must be escaped.
+        let name = out.split_off(start);
+        text::append_param(out, &name);
+        out.extend_from_slice(b"\"");
+    }
+    if let Some(node) = record.node {
+        out.extend_from_slice(b" node=\"");
+        text::append_param(out, node);
+        out.extend_from_slice(b"\"");
+    }
+    for key in record.keys() {
+        let decoded = from_hex(key);
+        // Several keys of one rule are joined by 0x01, which always forces the hex form.
+        for key in decoded.as_deref().unwrap_or(key).split(|byte| *byte == 1) {
+            out.extend_from_slice(b" key=\"");
+            text::append_param(out, key);
+            out.extend_from_slice(b"\"");
+        }
+    }
+    out.extend_from_slice(b"]");
+}
+
+/// Decodes the kernel's upper-case hex; `None` if `text` is something else (a quoted key).
+fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_chunks::<2>();
+    if !rest.is_empty() || pairs.is_empty() {
+        return None;
+    }
+    pairs
+        .iter()
+        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+        .collect()
+}
+
+fn describe(notice: &Notice<'_>) -> (&'static str, String) {
+    match notice {
+        Notice::Lost { gap, reason } => {
+            let name =
+                |stamp: Option<crate::audit::Stamp>| stamp.map_or_else(|| "-".to_owned(), |s| s.to_string());
+            let sentence = format!(
+                "records lost before this message: records={} reason={reason} first={} last={}",
+                gap.records,
+                name(gap.first),
+                name(gap.last)
+            );
+            ("LOST", sentence)
+        }
+        Notice::Skipped { bytes } => (
+            "SKIPPED",
+            format!("input that is no audit record was passed over: bytes={bytes}"),
+        ),
+    }
+}
+
+/// The part of a host name before the first dot (RFC 3164 section 4.1.2), addresses left whole.
+fn short(name: &[u8]) -> &[u8] {
+    let first = name.split(|byte| *byte == b'.').next().unwrap_or(name);
+    if first.is_empty() || first.iter().all(u8::is_ascii_digit) {
+        name
+    } else {
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Stamp;
+    use proptest::prelude::*;
+
+    fn shape(format: Format, framing: Framing) -> Shape {
+        Shape {
+            format,
+            framing,
+            facility: Facility::LOCAL6,
+            severity: Severity::INFO,
+            hostname: Field::hostname(b"host.example.org"),
+            own_names: vec![b"host".to_vec(), b"host.example.org".to_vec()],
+            app_name: Field::app_name(b"auditd"),
+            procid: 4242,
+            name_in_rfc3164: false,
+            structured_data: StructuredData {
+                meta: true,
+                ..StructuredData::default()
+            },
+            max_size: usize::MAX,
+            local_offset: |_| 0,
+        }
+    }
+
+    fn encode(shape: Shape, lines: &[&[u8]]) -> String {
+        let (mut encoder, mut batch) = (Encoder::new(shape), Batch::new());
+        for line in lines {
+            encoder.append(&Record::from_text(line), 1_795_424_999_000, &mut batch);
+        }
+        String::from_utf8(batch.bytes.to_vec()).unwrap()
+    }
+
+    const LINE: &[u8] = b"type=USER_CMD msg=audit(1795424551.650:6839): pid=1 msg='x'\x1dUID=\"root\"";
+
+    #[test]
+    fn rfc5424_octet_counted() {
+        assert_eq!(
+            encode(
+                shape(Format::Rfc5424, Framing::Octet),
+                &[LINE, b"node=HOST type=CWD msg=audit(1795424551.650:6839): c"]
+            ),
+            "162 <182>1 2026-11-23T09:02:31.650Z host.example.org auditd 4242 USER_CMD [meta sequenceId=\"1\"] \
+             type=USER_CMD msg=audit(1795424551.650:6839): pid=1 msg='x' UID=\"root\"\
+             139 <182>1 2026-11-23T09:02:31.650Z host.example.org auditd 4242 CWD [meta sequenceId=\"2\"] \
+             node=HOST type=CWD msg=audit(1795424551.650:6839): c"
+        );
+    }
+
+    #[test]
+    fn rfc3164_for_dev_log_and_for_the_network() {
+        assert_eq!(
+            encode(shape(Format::Rfc3164, Framing::Lf), &[LINE]),
+            "<182>Nov 23 09:02:31 auditd[4242]: type=USER_CMD msg=audit(1795424551.650:6839): pid=1 msg='x' UID=\"root\"\n"
+        );
+        let named = Shape {
+            name_in_rfc3164: true,
+            ..shape(Format::Rfc3164, Framing::Datagram)
+        };
+        assert!(encode(named, &[LINE]).starts_with("<182>Nov 23 09:02:31 host auditd[4242]: type="));
+    }
+
+    #[test]
+    fn a_record_of_another_machine_carries_its_name() {
+        let text = encode(
+            shape(Format::Rfc5424, Framing::Lf),
+            &[
+                b"node=db-7.example.org type=CWD msg=audit(1.001:1): x",
+                b"node=10.0.0.9 type=CWD msg=audit(1.001:1): x",
+                LINE,
+            ],
+        );
+        let hosts: Vec<_> = text.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+        assert_eq!(hosts, ["db-7.example.org", "10.0.0.9", "host.example.org"]);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_marked_and_whole() {
+        let text = encode(
+            shape(Format::Rfc5424, Framing::Lf),
+            &[b"type=EOE msg=audit(179542", b"noise"],
+        );
+        assert_eq!(
+            text,
+            "<182>1 2026-11-23T09:09:59.000Z host.example.org auditd 4242 UNDECODED [meta sequenceId=\"1\"] type=EOE msg=audit(179542\n\
+             <182>1 2026-11-23T09:09:59.000Z host.example.org auditd 4242 UNDECODED [meta sequenceId=\"2\"] noise\n"
+        );
+        assert!(encode(shape(Format::Rfc3164, Framing::Lf), &[b"noise"]).ends_with(": UNDECODED: noise\n"));
+    }
+
+    #[test]
+    fn a_raw_frame_reads_as_the_line_would() {
+        let (mut encoder, mut batch) = (Encoder::new(shape(Format::Rfc5424, Framing::Lf)), Batch::new());
+        for (number, payload) in [
+            (1300, &b"audit(1.002:3): a=\n1"[..]),
+            (1199, b"audit(1.002:3): b"),
+        ] {
+            encoder.append(&Record::from_raw(number, payload), 0, &mut batch);
+        }
+        assert_eq!(
+            std::str::from_utf8(&batch.bytes).unwrap(),
+            "<182>1 1970-01-01T00:00:01.002Z host.example.org auditd 4242 SYSCALL [meta sequenceId=\"1\"] type=SYSCALL msg=audit(1.002:3): a= 1\n\
+             <182>1 1970-01-01T00:00:01.002Z host.example.org auditd 4242 UNKNOWN[1199] [meta sequenceId=\"2\"] type=UNKNOWN[1199] msg=audit(1.002:3): b\n"
+        );
+    }
+
+    #[test]
+    fn structured_data_as_chosen() {
+        let with = |structured_data, line: &[u8]| {
+            let text = encode(
+                Shape {
+                    structured_data,
+                    ..shape(Format::Rfc5424, Framing::Datagram)
+                },
+                &[line],
+            );
+            text[text.find(" auditd 4242 ").unwrap()..text.find(" type=").unwrap()].to_owned()
+        };
+        let none = StructuredData::default();
+        assert_eq!(with(none, LINE), " auditd 4242 USER_CMD -");
+        let all = StructuredData {
+            meta: true,
+            origin: true,
+            time_quality: true,
+            audit: Some(32473),
+        };
+        assert_eq!(
+            with(all, LINE),
+            format!(
+                " auditd 4242 USER_CMD [meta sequenceId=\"1\"][origin software=\"audit-relay\" swVersion=\"{VERSION}\" \
+                 enterpriseId=\"32473\"][timeQuality tzKnown=\"1\" isSynced=\"0\"][audit@32473 serial=\"6839\""
+            )
+        );
+        let audit = StructuredData {
+            audit: Some(32473),
+            ..none
+        };
+        let line = b"node=a]b type=UNKNOWN[1399] msg=audit(1.001:5): x key=6E6F01742277";
+        let text = encode(
+            Shape {
+                structured_data: audit,
+                ..shape(Format::Rfc5424, Framing::Datagram)
+            },
+            &[line],
+        );
+        assert!(
+            text.contains(
+                " UNKNOWN[1399] [audit@32473 serial=\"5\" type=\"UNKNOWN[1399\\]\" node=\"a\\]b\" key=\"no\" key=\"t\\\"w\"] node="
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_clock_is_described_only_as_far_as_known() {
+        let structured_data = StructuredData {
+            time_quality: true,
+            ..StructuredData::default()
+        };
+        let mut encoder = Encoder::new(Shape {
+            structured_data,
+            ..shape(Format::Rfc5424, Framing::Datagram)
+        });
+        encoder.set_time_quality(TimeQuality {
+            synced: true,
+            accuracy_us: 1500,
+        });
+        let mut batch = Batch::new();
+        encoder.append(&Record::from_text(LINE), 0, &mut batch);
+        assert!(
+            String::from_utf8_lossy(&batch.bytes)
+                .contains("[timeQuality tzKnown=\"1\" isSynced=\"1\" syncAccuracy=\"1500\"] ")
+        );
+    }
+
+    #[test]
+    fn sequence_ids_start_at_1_and_wrap_as_the_rfc_says() {
+        let (mut encoder, mut batch) = (Encoder::new(shape(Format::Rfc5424, Framing::Lf)), Batch::new());
+        encoder.sequence = SEQUENCE_MAX;
+        encoder.append(&Record::from_text(LINE), 0, &mut batch);
+        encoder.append(&Record::from_text(LINE), 0, &mut batch);
+        encoder.skip();
+        let gap = Gap {
+            records: 1,
+            first: Some(Stamp { ms: 1_001, serial: 4 }),
+            last: None,
+        };
+        encoder.append_notice(
+            &Notice::Lost {
+                gap,
+                reason: "overflow",
+            },
+            2_000,
+            &mut batch,
+        );
+        let text = String::from_utf8(batch.bytes.to_vec()).unwrap();
+        let ids: Vec<_> = text.lines().map(|line| line.split('"').nth(1).unwrap()).collect();
+        assert_eq!(ids, ["2147483647", "1", "3"]);
+        assert_eq!(batch.records(), 2);
+        assert!(text.ends_with(
+            "<180>1 1970-01-01T00:00:02.000Z host.example.org audit-relay 4242 LOST [meta sequenceId=\"3\"] \
+             records lost before this message: records=1 reason=overflow first=1.001:4 last=-\n"
+        ));
+    }
+
+    #[test]
+    fn long_messages_are_cut_to_the_limit() {
+        let long = [LINE, &b"y".repeat(9000)].concat();
+        let mut encoder = Encoder::new(Shape {
+            max_size: 2048,
+            ..shape(Format::Rfc5424, Framing::Octet)
+        });
+        let mut batch = Batch::new();
+        encoder.append(&Record::from_text(&long), 0, &mut batch);
+        let text = String::from_utf8(batch.bytes.to_vec()).unwrap();
+        let (length, message) = text.split_once(' ').unwrap();
+        assert_eq!(length.parse::<usize>().unwrap(), message.len());
+        assert!(
+            message.len() <= 2048 && message.ends_with("[cut from 9162 bytes]"),
+            "{message}"
+        );
+        assert_eq!(encoder.cut(), 1);
+    }
+
+    /// Field by field by the grammar of RFC 5424 section 6, nothing forgiven.
+    fn check_strictly(message: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(message).map_err(|error| error.to_string())?;
+        let rest = text.strip_prefix('<').ok_or("no PRI")?;
+        let (pri, rest) = rest.split_once('>').ok_or("PRI not closed")?;
+        if pri
+            .parse::<u8>()
+            .ok()
+            .is_none_or(|value| value > 191 || value.to_string() != pri)
+        {
+            return Err(format!("PRI {pri}"));
+        }
+        let mut fields = rest.splitn(7, ' ');
+        let mut field = |name: &str, max: usize| {
+            let value = fields.next().ok_or(format!("no {name}"))?;
+            let good =
+                !value.is_empty() && value.len() <= max && value.bytes().all(|byte| byte.is_ascii_graphic());
+            if good {
+                Ok(value)
+            } else {
+                Err(format!("{name} {value:?}"))
+            }
+        };
+        if field("VERSION", 1)? != "1" {
+            return Err("VERSION".to_owned());
+        }
+        field("TIMESTAMP", 32)?
+            .parse::<jiff::Timestamp>()
+            .map_err(|error| error.to_string())?;
+        field("HOSTNAME", 255)?;
+        field("APP-NAME", 48)?;
+        field("PROCID", 128)?;
+        field("MSGID", 32)?;
+        let mut rest = fields.next().ok_or("no SD")?;
+        if let Some(after) = rest.strip_prefix('-') {
+            rest = after;
+        } else {
+            while let Some(element) = rest.strip_prefix('[') {
+                let id = element.find([' ', ']']).ok_or("SD-ID")?;
+                rest = &element[id..];
+                while let Some(param) = rest.strip_prefix(' ') {
+                    let (name, value) = param.split_once("=\"").ok_or("SD-PARAM")?;
+                    if name.is_empty() || name.len() > 32 || name.contains([' ', ']', '"', '=']) {
+                        return Err(format!("PARAM-NAME {name:?}"));
+                    }
+                    let mut escaped = false;
+                    let end = value.bytes().position(|byte| {
+                        let ends = !escaped && byte == b'"';
+                        escaped = !escaped && byte == b'\\';
+                        ends
+                    });
+                    rest = &value[end.ok_or("PARAM-VALUE")? + 1..];
+                }
+                rest = rest.strip_prefix(']').ok_or("SD-ELEMENT not closed")?;
+            }
+        }
+        if rest.starts_with(' ') {
+            Ok(())
+        } else {
+            Err(format!("MSG {rest:?}"))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_becomes_valid_rfc5424(
+            lines in proptest::collection::vec(prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..300),
+                "(node=[ -~]{0,300} )?type=[!-~]{0,40} msg=audit\\([0-9]{1,12}\\.[0-9]{1,4}:[0-9]{1,11}\\): (.|\\n){0,80}( key=[ -~]{0,20})?"
+                    .prop_map(String::into_bytes),
+            ], 1..8),
+            limit in 480usize..700,
+        ) {
+            let structured_data = StructuredData { meta: true, origin: true, time_quality: true, audit: Some(32473) };
+            let shape = Shape { structured_data, max_size: limit, ..shape(Format::Rfc5424, Framing::Datagram) };
+            let (mut encoder, mut batch) = (Encoder::new(shape), Batch::new());
+            for line in &lines {
+                encoder.append(&Record::from_text(line), 0, &mut batch);
+            }
+            prop_assert_eq!(batch.entries().len(), lines.len());
+            for at in 0..lines.len() {
+                let message = batch.message(at);
+                prop_assert!(message.len() <= limit);
+                let cut = message.ends_with(b" bytes]");
+                // A limit this low may cut inside the structured data, which RFC 5424 section 6.1 allows.
+                if !cut {
+                    prop_assert_eq!(check_strictly(message), Ok(()), "{}", message.escape_ascii());
+                    let text = std::str::from_utf8(message).unwrap();
+                    prop_assert!(text.parse::<syslog_rfc5424::SyslogMessage>().is_ok(), "{}", text);
+                }
+            }
+        }
+
+        #[test]
+        fn octet_counts_lead_from_message_to_message(lines in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 1..20)) {
+            let (mut encoder, mut batch) = (Encoder::new(shape(Format::Rfc5424, Framing::Octet)), Batch::new());
+            for line in &lines {
+                encoder.append(&Record::from_text(line), 0, &mut batch);
+            }
+            let mut rest = &batch.bytes[..];
+            let mut seen = 0;
+            while !rest.is_empty() {
+                let space = rest.iter().position(|byte| *byte == b' ').unwrap();
+                let length: usize = std::str::from_utf8(&rest[..space]).unwrap().parse().unwrap();
+                prop_assert!(rest[space + 1..].starts_with(b"<182>1 "));
+                rest = &rest[space + 1 + length..];
+                seen += 1;
+            }
+            prop_assert_eq!(seen, lines.len());
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The text of a message: which bytes go out as they are, and what becomes of the others.
+//!
+//! Promise: whatever bytes a record holds, what is written is valid UTF-8 on one line without control
+//! characters other than TAB. Law: nothing is left out; what may not stand there is written out visibly.
+//!
+//! | in | out | why |
+//! |---|---|---|
+//! | 0x20-0x7E, TAB, UTF-8 from U+00A0 on | the same | |
+//! | 0x1D | space | auditd's separator before the enrichment; audisp-syslog shows it so |
+//! | LF | space | auditd's own string form does the same with the line ends inside a record |
+//! | other 0x00-0x1F, 0x7F, U+0080-U+009F | `#ooo` a byte, three octal digits | they steer terminals (CVE-2023-28486); RFC 5424 section 6.4 asks to avoid them; rsyslog shows them so |
+//! | bytes that are not UTF-8 | `#ooo` a byte | nothing is lost, and no receiver drops or alters the message |
+
+use bytes::BytesMut;
+
+/// Appends `text` by the rules above. One pass; grows `out` only when its room is used up.
+pub(super) fn append(out: &mut BytesMut, text: &[u8]) {
+    append_with(out, text, |_| None);
+}
+
+/// Appends `text` as PARAM-VALUE of structured data: as [`append`], and `"`, `\` and `]` behind a
+/// backslash (RFC 5424 section 6.3.3).
+pub(super) fn append_param(out: &mut BytesMut, text: &[u8]) {
+    append_with(out, text, |plain| {
+        plain.iter().position(|byte| matches!(byte, b'"' | b'\\' | b']'))
+    });
+}
+
+#[inline]
+fn append_with(out: &mut BytesMut, mut text: &[u8], quote: impl Fn(&[u8]) -> Option<usize>) {
+    loop {
+        let plain = plain_prefix(text);
+        let mut run = &text[..plain];
+        while let Some(at) = quote(run) {
+            out.extend_from_slice(&run[..at]);
+            out.extend_from_slice(&[b'\\', run[at]]);
+            run = &run[at + 1..];
+        }
+        out.extend_from_slice(run);
+        text = &text[plain..];
+        let Some(&byte) = text.first() else { return };
+        if byte < 0x80 {
+            match byte {
+                0x1d | b'\n' => out.extend_from_slice(b" "),
+                b'\t' => out.extend_from_slice(b"\t"),
+                _ => append_octal(out, byte),
+            }
+            text = &text[1..];
+        } else {
+            let end = text.iter().position(|byte| *byte < 0x80).unwrap_or(text.len());
+            append_high(out, &text[..end]);
+            text = &text[end..];
+        }
+    }
+}
+
+/// Appends a run of bytes >= 0x80.
+#[cold]
+fn append_high(out: &mut BytesMut, run: &[u8]) {
+    for chunk in run.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut utf8 = [0; 4];
+            let bytes = character.encode_utf8(&mut utf8).as_bytes();
+            if character.is_control() {
+                bytes.iter().for_each(|byte| append_octal(out, *byte));
+            } else {
+                out.extend_from_slice(bytes);
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| append_octal(out, *byte));
+    }
+}
+
+fn append_octal(out: &mut BytesMut, byte: u8) {
+    out.extend_from_slice(&[
+        b'#',
+        b'0' + (byte >> 6),
+        b'0' + (byte >> 3 & 7),
+        b'0' + (byte & 7),
+    ]);
+}
+
+/// Length of the prefix of `text` that is printable ASCII. Written in blocks without an early exit, so
+/// that the compiler makes vector code of it.
+#[inline]
+fn plain_prefix(text: &[u8]) -> usize {
+    const BLOCK: usize = 32;
+    let mut at = 0;
+    while let Some(block) = text.get(at..at + BLOCK) {
+        if block
+            .iter()
+            .fold(false, |odd, byte| odd | (byte.wrapping_sub(0x20) > 0x5e))
+        {
+            break;
+        }
+        at += BLOCK;
+    }
+    let rest = &text[at..];
+    at + rest
+        .iter()
+        .position(|byte| byte.wrapping_sub(0x20) > 0x5e)
+        .unwrap_or(rest.len())
+}
+
+/// Bytes that [`cut`] needs for its mark at most: `[cut from 18446744073709551615 bytes]`.
+const MARK_MAX: usize = 37;
+
+/// Cuts the message in `out[start..]` down to `limit` bytes, its end saying how long it was. Cuts between
+/// characters and not inside a `#ooo`. Returns whether anything was cut.
+pub(super) fn cut(out: &mut BytesMut, start: usize, limit: usize) -> bool {
+    let full = out.len() - start;
+    if full <= limit {
+        return false;
+    }
+    let mut end = start + limit.saturating_sub(MARK_MAX);
+    while end > start && (out[end] & 0xc0) == 0x80 {
+        end -= 1;
+    }
+    // A `#` among the last three bytes may be the start of an escape that the cut would halve.
+    if let Some(at) = out[end.saturating_sub(3).max(start)..end]
+        .iter()
+        .rposition(|byte| *byte == b'#')
+    {
+        end = end.saturating_sub(3).max(start) + at;
+    }
+    out.truncate(end);
+    out.extend_from_slice(b"[cut from ");
+    out.extend_from_slice(itoa::Buffer::new().format(full).as_bytes());
+    out.extend_from_slice(b" bytes]");
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(bytes: &[u8]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        append(&mut out, bytes);
+        out.to_vec()
+    }
+
+    #[test]
+    fn the_rules() {
+        for (input, expected) in [
+            (&b"plain ~ text"[..], &b"plain ~ text"[..]),
+            (b"a\x1dAUID=\"root\"", b"a AUID=\"root\""),
+            (b"two\x1d\x1dmarks", b"two  marks"),
+            (b"line\nend\r", b"line end#015"),
+            (b"tab\tnul\0esc\x1b[2J del\x7f", b"tab\tnul#000esc#033[2J del#177"),
+            ("gr\u{fc}n \u{1f980}".as_bytes(), "gr\u{fc}n \u{1f980}".as_bytes()),
+            // CSI as one C1 character, and as the lone byte that is not UTF-8.
+            ("\u{9b}31m".as_bytes(), b"#302#23331m"),
+            (b"\x9b31m", b"#23331m"),
+            (b"half \xf0\x9f", b"half #360#237"),
+            (b"\xff\xfe<13>1", b"#377#376<13>1"),
+        ] {
+            assert_eq!(text(input), expected, "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn parameters_are_quoted() {
+        let mut out = BytesMut::new();
+        append_param(&mut out, b"a\"b\\c]d\x1b");
+        assert_eq!(&out[..], b"a\\\"b\\\\c\\]d#033");
+    }
+
+    #[test]
+    fn a_cut_message_says_so_and_stays_whole_characters() {
+        for (message, limit) in [
+            ("x".repeat(600), 480),
+            ("\u{fc}".repeat(400), 481),
+            ("#033".repeat(200), 482),
+        ] {
+            let mut out = BytesMut::from(&b"before"[..]);
+            out.extend_from_slice(message.as_bytes());
+            assert!(cut(&mut out, 6, limit));
+            let cut = std::str::from_utf8(&out[6..]).unwrap();
+            let kept = cut
+                .strip_suffix(&format!("[cut from {} bytes]", message.len()))
+                .unwrap();
+            assert!(cut.len() <= limit && kept.len() + 41 + 3 >= limit, "{cut}");
+            assert!(
+                message.starts_with(kept) && (!kept.contains('#') || kept.len() % 4 == 0),
+                "{cut}"
+            );
+        }
+        let mut short = BytesMut::from(&b"short"[..]);
+        assert!(!cut(&mut short, 0, 5));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_become_clean_utf8(input in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let out = String::from_utf8(text(&input)).unwrap();
+            prop_assert!(out.chars().all(|c| c == '\t' || !c.is_control()));
+            prop_assert!(out.len() >= input.len());
+        }
+
+        #[test]
+        fn printable_text_is_not_touched(input in "[ -~\t\u{a0}-\u{d7ff}]{0,200}") {
+            prop_assert_eq!(text(input.as_bytes()), input.as_bytes());
+        }
+    }
+}

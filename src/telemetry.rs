@@ -1,0 +1,433 @@
+//! Counters: what was read, and what became of it.
+//!
+//! Promise: for every destination and at every moment
+//! `read = sent + filtered + lost(reason, ...) + in flight`, counted in records.
+//! Law: each counter has one writer, which only adds; a snapshot reads the later stages first, so that
+//! what is under way shows up as in flight and never as negative.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+/// Why records were lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// The destination's queue was full.
+    Overflow,
+    /// The message was too long for the destination even after cutting.
+    Oversize,
+    /// Not delivered when the drain time after the end of the input was over.
+    DrainDeadline,
+    /// The destination was taken out of the configuration before it had taken everything.
+    Removed,
+    /// Standard output was closed at its other end, which is for good.
+    Closed,
+}
+
+impl Reason {
+    const ALL: [Self; 5] = [
+        Self::Overflow,
+        Self::Oversize,
+        Self::DrainDeadline,
+        Self::Removed,
+        Self::Closed,
+    ];
+
+    /// The name in report and notices.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Oversize => "oversize",
+            Self::DrainDeadline => "drain_deadline",
+            Self::Removed => "removed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What the ingest thread counts; it alone writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct InputCounters {
+    /// Records taken off the input, empty ones included.
+    pub read: AtomicU64,
+    /// Records without a readable type or stamp; forwarded all the same.
+    pub undecodable: AtomicU64,
+    /// End-of-event records, not forwarded.
+    pub filtered_eoe: AtomicU64,
+    /// Empty lines and frames, not forwarded.
+    pub filtered_empty: AtomicU64,
+    /// Bytes between binary frames that were no frame.
+    pub skipped_bytes: AtomicU64,
+}
+
+/// What is counted for one destination.
+#[derive(Debug)]
+pub struct DestinationCounters {
+    /// The destination as configured.
+    pub url: String,
+    ingest: IngestSide,
+    output: OutputSide,
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct IngestSide {
+    /// The destination gets the records numbered `from..until` of those that are forwarded; both ends
+    /// are far away until the ingest thread has taken the destination up, or has let it go.
+    from: AtomicU64,
+    until: AtomicU64,
+    lost: [AtomicU64; Reason::ALL.len()],
+    cut: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct OutputSide {
+    lost: [AtomicU64; Reason::ALL.len()],
+    sent: AtomicU64,
+    bytes: AtomicU64,
+    connects: AtomicU64,
+    failures: AtomicU64,
+    cut: AtomicU64,
+    /// Longest message the destination takes, as learned from EMSGSIZE; 0: not known.
+    size_limit: AtomicUsize,
+}
+
+fn add(counter: &AtomicU64, more: u64) {
+    // One writer: a plain addition is enough and costs no locked instruction.
+    counter.store(counter.load(Relaxed) + more, Ordering::Release);
+}
+
+impl InputCounters {
+    /// Adds `more` to one of the counters.
+    pub fn add(&self, which: fn(&Self) -> &AtomicU64, more: u64) {
+        if more > 0 {
+            add(which(self), more);
+        }
+    }
+
+    /// Records that were read and are meant for the destinations.
+    pub fn forwarded(&self) -> u64 {
+        let filtered =
+            self.filtered_eoe.load(Ordering::Acquire) + self.filtered_empty.load(Ordering::Acquire);
+        self.read.load(Ordering::Acquire).saturating_sub(filtered)
+    }
+}
+
+impl DestinationCounters {
+    /// Starts at zero, for a destination that gets no records yet.
+    pub fn new(url: String) -> Arc<Self> {
+        let far = || AtomicU64::new(u64::MAX);
+        let ingest = IngestSide {
+            from: far(),
+            until: far(),
+            lost: Default::default(),
+            cut: AtomicU64::new(0),
+        };
+        Arc::new(Self {
+            url,
+            ingest,
+            output: OutputSide::default(),
+        })
+    }
+
+    /// Ingest thread: the destination gets every record from now on, `forwarded` having gone before.
+    pub fn begin(&self, forwarded: u64) {
+        self.ingest.from.store(forwarded, Ordering::Release);
+    }
+
+    /// Ingest thread: the destination gets no more records, `forwarded` having gone before.
+    pub fn end(&self, forwarded: u64) {
+        self.ingest.until.store(forwarded, Ordering::Release);
+    }
+
+    /// Ingest thread: records lost before they reached the queue's other end.
+    pub fn lost_at_ingest(&self, reason: Reason, records: u64) {
+        add(&self.ingest.lost[reason as usize], records);
+    }
+
+    /// Ingest thread: messages cut so far.
+    pub fn set_cut(&self, total: u64) {
+        self.ingest.cut.store(total, Relaxed);
+    }
+
+    /// Output: records that the transport has taken.
+    pub fn sent(&self, records: u64) {
+        add(&self.output.sent, records);
+    }
+
+    /// Output: bytes that the transport has taken.
+    pub fn sent_bytes(&self, bytes: usize) {
+        add(&self.output.bytes, bytes as u64);
+    }
+
+    /// Output: records lost on its side of the queue.
+    pub fn lost_at_output(&self, reason: Reason, records: u64) {
+        add(&self.output.lost[reason as usize], records);
+    }
+
+    /// Output: a connection came up.
+    pub fn connected(&self) {
+        add(&self.output.connects, 1);
+    }
+
+    /// Output: a connection failed or could not be made.
+    pub fn failed(&self) {
+        add(&self.output.failures, 1);
+    }
+
+    /// Output: one message was cut because the transport refused its length.
+    pub fn cut_at_output(&self) {
+        add(&self.output.cut, 1);
+    }
+
+    /// Output: the destination takes no message longer than `bytes`.
+    pub fn learn_size_limit(&self, bytes: usize) {
+        self.output.size_limit.store(bytes, Relaxed);
+    }
+
+    /// What [`Self::learn_size_limit`] was told last.
+    pub fn size_limit(&self) -> Option<usize> {
+        Some(self.output.size_limit.load(Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    fn lost(&self, reason: Reason) -> u64 {
+        self.ingest.lost[reason as usize].load(Ordering::Acquire)
+            + self.output.lost[reason as usize].load(Ordering::Acquire)
+    }
+
+    /// Records lost for any reason.
+    pub fn lost_in_all(&self) -> u64 {
+        Reason::ALL.into_iter().map(|reason| self.lost(reason)).sum()
+    }
+}
+
+/// The accounting at one moment, in the form of the report. All numbers count records unless said otherwise.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Version of the relay.
+    pub version: &'static str,
+    /// The relay's process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// `text`, `binary`, or `undecided` before the first byte.
+    pub input: &'static str,
+    /// Name of the user that the relay runs as.
+    pub user: String,
+    /// Read from the input.
+    pub read: u64,
+    /// Of these without a readable type or stamp; forwarded, and part of `sent`.
+    pub undecodable: u64,
+    /// Not forwarded on purpose: the sum of `filtered_by`.
+    pub filtered: u64,
+    /// `filtered` by reason.
+    pub filtered_by: FilteredBy,
+    /// Bytes between binary frames that were no frame.
+    pub skipped_bytes: u64,
+    /// The destinations in their configured order.
+    pub destinations: Vec<DestinationReport>,
+}
+
+/// Why records were not forwarded.
+#[derive(Debug, Serialize)]
+pub struct FilteredBy {
+    /// End-of-event records.
+    pub eoe: u64,
+    /// Empty lines and frames.
+    pub empty: u64,
+}
+
+/// One destination's part of the report.
+#[derive(Debug, Serialize)]
+pub struct DestinationReport {
+    /// As configured.
+    pub url: String,
+    /// Handed to the transport: the kernel has taken them for the destination.
+    pub sent: u64,
+    /// Lost, by reason; reasons that never happened are left out.
+    pub lost: std::collections::BTreeMap<&'static str, u64>,
+    /// Read, and neither filtered, sent nor lost yet.
+    pub in_flight: u64,
+    /// Bytes handed to the transport, framing and notices included.
+    pub bytes: u64,
+    /// Connections made after the first one.
+    pub reconnects: u64,
+    /// Connections that failed or could not be made.
+    pub failures: u64,
+    /// Messages cut to the size limit; they are part of `sent`.
+    pub cut: u64,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The ingest thread's counters.
+    pub input: Arc<InputCounters>,
+    /// The destinations, also those that a reload has removed.
+    pub destinations: Vec<Arc<DestinationCounters>>,
+}
+
+impl DestinationCounters {
+    /// Reads the counters of the later stages; `in_flight` holds what is settled until the input was read.
+    fn settled(&self) -> DestinationReport {
+        let sent = self.output.sent.load(Ordering::Acquire);
+        let lost: std::collections::BTreeMap<_, _> = Reason::ALL
+            .into_iter()
+            .map(|reason| (reason.name(), self.lost(reason)))
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        let settled = sent + lost.values().sum::<u64>();
+        DestinationReport {
+            url: self.url.clone(),
+            sent,
+            in_flight: settled,
+            lost,
+            bytes: self.output.bytes.load(Relaxed),
+            reconnects: self.output.connects.load(Relaxed).saturating_sub(1),
+            failures: self.output.failures.load(Relaxed),
+            cut: self.ingest.cut.load(Relaxed) + self.output.cut.load(Relaxed),
+        }
+    }
+}
+
+/// Facts about the process that the report states beside the counters.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_seconds: f64,
+    /// Form of the input.
+    pub input: &'static str,
+    /// Name of the user.
+    pub user: String,
+}
+
+impl Telemetry {
+    /// Takes a snapshot.
+    pub fn report(&self, process: Process) -> Report {
+        let mut destinations: Vec<_> = self
+            .destinations
+            .iter()
+            .map(|counters| counters.settled())
+            .collect();
+        let filtered_by = FilteredBy {
+            eoe: self.input.filtered_eoe.load(Ordering::Acquire),
+            empty: self.input.filtered_empty.load(Ordering::Acquire),
+        };
+        let read = self.input.read.load(Ordering::Acquire);
+        let forwarded = read.saturating_sub(filtered_by.eoe + filtered_by.empty);
+        for (destination, counters) in destinations.iter_mut().zip(&self.destinations) {
+            let until = counters.ingest.until.load(Ordering::Acquire).min(forwarded);
+            let due = until.saturating_sub(counters.ingest.from.load(Ordering::Acquire));
+            destination.in_flight = due.saturating_sub(destination.in_flight);
+        }
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: process.pid,
+            uptime_seconds: process.uptime_seconds,
+            input: process.input,
+            user: process.user,
+            filtered: filtered_by.eoe + filtered_by.empty,
+            filtered_by,
+            read,
+            undecodable: self.input.undecodable.load(Relaxed),
+            skipped_bytes: self.input.skipped_bytes.load(Relaxed),
+            destinations,
+        }
+    }
+}
+
+impl Report {
+    /// True if some destination has lost records or still holds some.
+    pub fn has_undelivered(&self) -> bool {
+        self.destinations
+            .iter()
+            .any(|d| d.in_flight > 0 || d.lost.contains_key(Reason::DrainDeadline.name()))
+    }
+
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let mut line = format!("read {}, filtered {}", self.read, self.filtered);
+        if self.undecodable > 0 {
+            line += &format!(", undecodable {} (forwarded)", self.undecodable);
+        }
+        if self.skipped_bytes > 0 {
+            line += &format!(", skipped {} bytes", self.skipped_bytes);
+        }
+        for d in &self.destinations {
+            line += &format!("; {}: sent {}", d.url, d.sent);
+            for (reason, records) in &d.lost {
+                line += &format!(", lost {records} ({reason})");
+            }
+            line += &format!(", in flight {}", d.in_flight);
+            if d.cut > 0 {
+                line += &format!(", cut {}", d.cut);
+            }
+            if d.reconnects > 0 {
+                line += &format!(", reconnects {}", d.reconnects);
+            }
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_holds_and_reads_well() {
+        let input = Arc::new(InputCounters::default());
+        let first = DestinationCounters::new("tcp://a".to_owned());
+        let late = DestinationCounters::new("udp://b".to_owned());
+        first.begin(0);
+        input.add(|c| &c.read, 5);
+        late.begin(input.forwarded());
+        input.add(|c| &c.read, 10);
+        input.add(|c| &c.filtered_eoe, 2);
+        first.sent(9);
+        first.lost_at_ingest(Reason::Overflow, 1);
+        first.lost_at_output(Reason::DrainDeadline, 1);
+        let telemetry = Telemetry {
+            input,
+            destinations: vec![first, late],
+        };
+        let process = Process {
+            pid: 1,
+            uptime_seconds: 0.0,
+            input: "text",
+            user: "nobody".to_owned(),
+        };
+        let report = telemetry.report(process);
+        for (d, base) in report.destinations.iter().zip([0, 5]) {
+            assert_eq!(
+                report.read - base,
+                report.filtered + d.sent + d.lost.values().sum::<u64>() + d.in_flight
+            );
+        }
+        assert!(report.has_undelivered());
+        assert_eq!(
+            report.summary(),
+            "read 15, filtered 2; tcp://a: sent 9, lost 1 (drain_deadline), lost 1 (overflow), in flight 2; \
+             udp://b: sent 0, in flight 8"
+        );
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["destinations"][0]["lost"]["overflow"], 1);
+
+        telemetry.destinations[1].sent(8);
+        telemetry.destinations[1].end(telemetry.input.forwarded());
+        telemetry.input.add(|c| &c.read, 100);
+        let process = Process {
+            pid: 1,
+            uptime_seconds: 0.0,
+            input: "text",
+            user: "nobody".to_owned(),
+        };
+        assert_eq!(telemetry.report(process).destinations[1].in_flight, 0);
+    }
+}
