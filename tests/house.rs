@@ -1,0 +1,128 @@
+//! The house rules that a machine can check: who may import whom, where `unsafe` may stand, and that every
+//! file says what it promises. The table is the one of docs/architecture.md.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Room (path prefix below src) and what its code, tests aside, must not mention.
+const LAW: &[(&str, &[&str])] = &[
+    ("audit", PURE),
+    ("audit", &["crate::syslog", "crate::batch", "crate::queue", "crate::output", "crate::telemetry"]),
+    ("syslog", PURE),
+    ("syslog", &["crate::queue", "crate::output", "crate::telemetry", "crate::config"]),
+    ("batch.rs", PURE),
+    ("batch.rs", &["crate::syslog", "crate::queue", "crate::output"]),
+    ("output/retry.rs", PURE),
+    ("config/units.rs", PURE),
+    ("queue.rs", &["std::net", "nix::", "socket2", "crate::syslog", "crate::output", "crate::config", "log::"]),
+    ("input.rs", &["tokio", "crate::syslog", "crate::output", "crate::config", "crate::queue"]),
+    ("ingest.rs", &["tokio", "socket2", "std::net", "crate::output", "crate::config", "crate::control"]),
+    ("output", &["crate::audit", "crate::config", "crate::ingest", "crate::control", "clap"]),
+    ("config", &["std::thread", "std::net::Tcp", "std::net::Udp", "tokio", "clap"]),
+    ("cli.rs", &["std::thread", "std::net", "tokio", "nix"]),
+    ("telemetry.rs", &["std::io", "std::net", "tokio", "nix", "crate::output", "crate::ingest"]),
+    ("privilege.rs", &["crate::output", "crate::ingest", "crate::control", "tokio", "clap"]),
+    ("pipeline.rs", &["clap", "serde", "std::net"]),
+    ("control.rs", &["crate::audit", "crate::syslog", "crate::batch", "crate::queue", "crate::output", "clap"]),
+    ("sys.rs", &["crate::"]),
+];
+
+/// What makes code depend on more than its arguments.
+const PURE: &[&str] = &[
+    "std::io", "std::net", "std::fs", "std::env", "std::thread", "std::process", "Instant::now", "SystemTime", "tokio",
+    "crossbeam", "nix::", "libc", "log::", "socket2",
+];
+
+fn sources(dir: &str) -> Vec<(String, String)> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    assert!(!found.is_empty(), "no sources below {}", root.display());
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), text)
+    };
+    found.into_iter().map(read).collect()
+}
+
+/// The lines of code before the tests, without comments.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(at, line)| (at + 1, line))
+}
+
+#[test]
+fn rooms_import_only_what_the_law_allows() {
+    let mut broken = Vec::new();
+    for (file, text) in sources("src") {
+        for (room, forbidden) in LAW {
+            let inside = file == *room || file == format!("{room}.rs") || file.starts_with(&format!("{room}/"));
+            if !inside {
+                continue;
+            }
+            for (line, text) in code(&text) {
+                for word in *forbidden {
+                    if text.contains(word) {
+                        broken.push(format!("src/{file}:{line}: {word}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "forbidden imports:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn unsafe_stands_in_one_room_only() {
+    for (dir, exempt) in [("src", Some("sys.rs")), ("loadgen/src", None), ("benches", None)] {
+        for (file, text) in sources(dir) {
+            if Some(file.as_str()) == exempt {
+                continue;
+            }
+            for (line, text) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+                let says_unsafe = text.contains("unsafe ") || text.contains("allow(unsafe_code)");
+                assert!(!says_unsafe || text.contains('"'), "{dir}/{file}:{}: {text}", line + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn pure_rooms_forbid_unsafe_themselves() {
+    for (file, text) in sources("src") {
+        if ["audit.rs", "syslog.rs", "batch.rs"].contains(&file.as_str()) {
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{file}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_promises() {
+    for dir in ["src", "loadgen/src", "tests", "benches"] {
+        for (file, text) in sources(dir) {
+            assert!(text.starts_with("//! "), "{dir}/{file} has no module documentation");
+        }
+    }
+}
+
+#[test]
+fn the_load_generator_shares_no_code_with_the_relay() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("loadgen/Cargo.toml")).unwrap();
+    assert!(!manifest.contains("path = \"..\"") && !manifest.contains("audit-relay ="), "{manifest}");
+    for (file, text) in sources("loadgen/src") {
+        assert!(!text.contains("audit_relay::"), "{file}");
+    }
+}
