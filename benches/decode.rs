@@ -27,7 +27,9 @@ fn decode(stream: &[u8]) -> usize {
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
-    for (name, stream, records) in [("text", TEXT, 7358), ("binary-exact", EXACT, 6651), ("binary-fixed", FIXED, 300)] {
+    for (name, stream, records) in
+        [("text", TEXT, 7358), ("binary-exact", EXACT, 6651), ("binary-fixed", FIXED, 300)]
+    {
         assert_eq!(decode(stream), records);
         group.throughput(Throughput::Bytes(stream.len() as u64));
         group.bench_function(name, |bencher| bencher.iter(|| decode(black_box(stream))));

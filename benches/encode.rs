@@ -27,7 +27,8 @@ fn shape(format: Format, framing: Framing, structured_data: StructuredData) -> S
 }
 
 fn bench(criterion: &mut Criterion) {
-    let records: Vec<_> = TEXT.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(Record::from_text).collect();
+    let records: Vec<_> =
+        TEXT.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(Record::from_text).collect();
     let meta = StructuredData { meta: true, ..StructuredData::default() };
     let all = StructuredData { meta: true, origin: true, time_quality: true, audit: Some(32473) };
     let mut group = criterion.benchmark_group("encode");

@@ -4,8 +4,9 @@
 //! an error; what cannot be decoded comes out as a record with `kind` or `stamp` missing, or, between
 //! binary frames only, as a number of skipped bytes.
 //!
-//! The form is told by the first byte: a binary header starts with 0x00 or 0x01 (in either byte order),
-//! a line never does. auditd cannot be asked, and its configuration is not ours to read.
+//! The form is told by the first eight bytes: a binary header has a small version and its own length there,
+//! which no line has (a first line of stray control characters is still a line). auditd cannot be asked, and
+//! its configuration is not ours to read.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,7 @@ mod types;
 
 pub use frames::FIXED_FRAME;
 pub use lines::MAX_LINE;
-pub use record::{Kind, Record, Stamp};
+pub use record::{Key, Kind, Record, Stamp};
 
 use frames::Frames;
 use lines::Lines;
@@ -102,10 +103,11 @@ impl Decoder {
             Form::Text(lines) => lines.step(input, ended),
             Form::Binary(frames) => frames.step(input, ended),
             Form::Undecided => {
-                self.form = match input.first() {
-                    None => return Step::More,
-                    Some(0 | 1) => Form::Binary(Frames::detect()),
-                    Some(_) => Form::Text(Lines::default()),
+                self.form = match frames::starts_stream(input) {
+                    _ if input.is_empty() => return Step::More,
+                    None if !ended => return Step::More,
+                    Some(true) => Form::Binary(Frames::detect()),
+                    Some(false) | None => Form::Text(Lines::default()),
                 };
                 self.step(input, ended)
             }
@@ -210,18 +212,28 @@ mod tests {
     const FIXED: &[u8] = include_bytes!("../tests/data/binary-v0-fixed.bin");
 
     #[test]
-    fn the_first_byte_tells_the_form() {
+    fn the_first_bytes_tell_the_form() {
         for (input, expected) in [
-            (&b"type="[..], "text"),
+            (&b"t"[..], "text"),
             (b"node=", "text"),
             (b"\n", "text"),
-            (b"\0", "binary"),
-            (b"\x01", "binary"),
+            // A record of a network peer may start with anything; such a stream is still one of lines.
+            (b"\0\ntype=X", "text"),
+            (b"\x01abc\ntype=X", "text"),
+            (b"\0\0\0", "undecided"),
+            (&EXACT[..8], "binary"),
+            (&EXACT[..7], "undecided"),
         ] {
             let mut decoder = Decoder::new(InputForm::Auto);
             decoder.step(input, false);
-            assert_eq!(decoder.form().name(), expected);
+            assert_eq!(decoder.form().name(), expected, "{}", input.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_stream_that_ends_undecided_is_text() {
+        let got = decode_in_chunks(Decoder::new(InputForm::Auto), b"\x01ab", &[]);
+        assert_eq!(got.texts, [b"\x01ab"]);
     }
 
     #[test]
@@ -229,10 +241,7 @@ mod tests {
         let text = decode_in_chunks(Decoder::new(InputForm::Auto), STRING_LOG, &[4096]);
         assert_eq!((text.texts.len(), text.skipped, text.empty), (7358, 0, 0));
         let exact = decode_in_chunks(Decoder::new(InputForm::Auto), EXACT, &[61_000]);
-        assert_eq!(
-            (exact.texts.len(), exact.prefixed, exact.skipped),
-            (6651, 6651, 0)
-        );
+        assert_eq!((exact.texts.len(), exact.prefixed, exact.skipped), (6651, 6651, 0));
         let fixed = decode_in_chunks(Decoder::new(InputForm::Auto), FIXED, &[61_000]);
         assert_eq!((fixed.texts.len(), fixed.prefixed, fixed.skipped), (300, 300, 0));
         // The fixed file holds the first frames of the same run.

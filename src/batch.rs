@@ -45,10 +45,7 @@ impl Entry {
 
     /// The record's stamp, if it could be read.
     pub fn stamp(&self) -> Option<Stamp> {
-        (self.ms != NO_STAMP).then_some(Stamp {
-            ms: self.ms,
-            serial: self.serial,
-        })
+        (self.ms != NO_STAMP).then_some(Stamp { ms: self.ms, serial: self.serial })
     }
 
     /// True for a record out of the input, false for a notice of the relay's own.
@@ -59,13 +56,7 @@ impl Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "..{} {:?}{}",
-            self.end(),
-            self.stamp(),
-            if self.is_record() { "" } else { " notice" }
-        )
+        write!(f, "..{} {:?}{}", self.end(), self.stamp(), if self.is_record() { "" } else { " notice" })
     }
 }
 
@@ -76,6 +67,10 @@ pub struct Batch {
     pub bytes: BytesMut,
     entries: Vec<Entry>,
     records: u64,
+    /// The losses that notices in this batch announce: whoever drops the batch must announce them anew.
+    pub announced: Gap,
+    /// The skipped bytes that notices in this batch announce.
+    pub announced_skipped: u64,
 }
 
 impl Batch {
@@ -84,7 +79,7 @@ impl Batch {
         Self {
             bytes: BytesMut::with_capacity(CAPACITY),
             entries: Vec::with_capacity(USUAL_MESSAGES),
-            records: 0,
+            ..Self::default()
         }
     }
 
@@ -136,6 +131,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.records = 0;
+        (self.announced, self.announced_skipped) = (Gap::default(), 0);
         if self.bytes.capacity() > 2 * CAPACITY || self.entries.capacity() > 4 * USUAL_MESSAGES {
             *self = Self::new();
         } else {
@@ -228,14 +224,7 @@ mod tests {
         let mut later = Gap::default();
         later.add(stamp(9));
         gap.merge(later);
-        assert_eq!(
-            gap.take(),
-            Some(Gap {
-                records: 5,
-                first: stamp(3),
-                last: stamp(9)
-            })
-        );
+        assert_eq!(gap.take(), Some(Gap { records: 5, first: stamp(3), last: stamp(9) }));
         assert_eq!(gap.records, 0);
     }
 }

@@ -83,6 +83,16 @@ pub struct Options {
     /// Cut longer messages, visibly [default: what the transport takes].
     #[arg(long, value_name = "SIZE")]
     max_message_size: Option<String>,
+    /// What is sent again after a TCP connection has ended: unacked, SIZE (that much acknowledged data too, for
+    /// receivers that die with data unread), off [default: unacked].
+    #[arg(long, value_name = "WHAT")]
+    replay: Option<String>,
+    /// A TCP peer that acknowledges nothing for this long is dead [default: 30s].
+    #[arg(long, value_name = "TIME")]
+    tcp_user_timeout: Option<String>,
+    /// Idle time after which a TCP peer is asked whether it is still there [default: 30s].
+    #[arg(long, value_name = "TIME")]
+    tcp_keepalive: Option<String>,
     /// Time to deliver the rest after the input has ended [default: 2s].
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<String>,
@@ -130,6 +140,9 @@ impl Options {
             on_full: self.on_full,
             queue_size: self.queue_size,
             max_message_size: self.max_message_size,
+            replay: self.replay,
+            tcp_user_timeout: self.tcp_user_timeout,
+            tcp_keepalive: self.tcp_keepalive,
             drain_timeout: self.drain_timeout,
             user: self.user,
             report: self.report,
@@ -184,15 +197,8 @@ mod tests {
     #[test]
     fn audisp_syslogs_arguments() {
         let given = settings(&["LOG_NOTICE", "LOG_LOCAL3"]).unwrap();
-        assert_eq!(
-            (given.severity.as_deref(), given.facility.as_deref()),
-            (Some("notice"), Some("local3"))
-        );
-        assert!(
-            settings(&["LOG_INFO", "interpret"])
-                .unwrap_err()
-                .contains("log_format = ENRICHED")
-        );
+        assert_eq!((given.severity.as_deref(), given.facility.as_deref()), (Some("notice"), Some("local3")));
+        assert!(settings(&["LOG_INFO", "interpret"]).unwrap_err().contains("log_format = ENRICHED"));
         assert!(settings(&["LOG_LOCAL9"]).unwrap_err().contains("`LOG_LOCAL9`"));
         assert!(settings(&["info"]).is_err());
     }
@@ -230,6 +236,12 @@ mod tests {
             "1MiB",
             "--max-message-size",
             "8KiB",
+            "--replay",
+            "off",
+            "--tcp-user-timeout",
+            "9s",
+            "--tcp-keepalive",
+            "8s",
             "--drain-timeout",
             "1s",
             "--user",
@@ -241,11 +253,7 @@ mod tests {
         ])
         .unwrap();
         let text = toml::to_string(&given).unwrap();
-        assert_eq!(
-            text.lines().filter(|line| line.contains(" = ")).count(),
-            18,
-            "{text}"
-        );
+        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 21, "{text}");
         given.validate().unwrap();
     }
 

@@ -9,7 +9,7 @@ mod url;
 
 use std::fmt::Write as _;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::InputForm;
 use crate::ingest::OnFull;
-use crate::output::Target;
+use crate::output::{Replay, Service, Target};
 use crate::syslog::{Facility, Format, Framing, Severity, Shape, StructuredData};
 
 /// Read where `--config` is not given and this file exists.
@@ -61,6 +61,12 @@ pub struct Settings {
     pub queue_size: Option<String>,
     /// See [`Destination::max_message_size`].
     pub max_message_size: Option<String>,
+    /// See [`Service::replay`].
+    pub replay: Option<String>,
+    /// See [`Service::tcp_user_timeout`].
+    pub tcp_user_timeout: Option<String>,
+    /// See [`Service::tcp_keepalive`].
+    pub tcp_keepalive: Option<String>,
     /// See [`Config::drain_timeout`].
     pub drain_timeout: Option<String>,
     /// See [`Config::user`].
@@ -90,6 +96,12 @@ pub struct DestinationSettings {
     pub queue_size: Option<String>,
     /// See [`Destination::max_message_size`].
     pub max_message_size: Option<String>,
+    /// See [`Service::replay`].
+    pub replay: Option<String>,
+    /// See [`Service::tcp_user_timeout`].
+    pub tcp_user_timeout: Option<String>,
+    /// See [`Service::tcp_keepalive`].
+    pub tcp_keepalive: Option<String>,
 }
 
 /// What the relay runs with.
@@ -140,6 +152,8 @@ pub struct Destination {
     pub queue_size: usize,
     /// Longest message in bytes, without framing; longer ones are cut. Default: what the transport takes.
     pub max_message_size: Option<usize>,
+    /// How connections are watched, and what is sent again after one has ended.
+    pub service: Service,
 }
 
 /// Where diagnostics go.
@@ -157,6 +171,8 @@ pub enum LogTarget {
 
 const MIN_QUEUE: usize = 256 * 1024;
 
+const MAX_QUEUE: usize = 16 << 30;
+
 /// The most that fits an IPv4 datagram: 65,535 less 20 of IP and 8 of UDP header.
 const UDP_MAX: usize = 65_507;
 
@@ -168,7 +184,8 @@ impl Settings {
     /// A sentence with the remedy.
     pub fn from_file(path: &Path) -> Result<Self, String> {
         let name = path.display();
-        let mut file = std::fs::File::open(path).map_err(|error| {
+        let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let mut file = open.map_err(|error| {
             let hint = if error.kind() == io::ErrorKind::PermissionDenied {
                 "; give the relay's group the right to read it (chgrp, chmod 0640)"
             } else {
@@ -176,16 +193,12 @@ impl Settings {
             };
             format!("cannot read configuration {name}: {error}{hint}")
         })?;
-        let facts = file
-            .metadata()
-            .map_err(|error| format!("cannot read configuration {name}: {error}"))?;
+        let facts = file.metadata().map_err(|error| format!("cannot read configuration {name}: {error}"))?;
         if !facts.is_file() {
             return Err(format!("configuration {name} is not a regular file"));
         }
         if facts.mode() & 0o022 != 0 {
-            return Err(format!(
-                "configuration {name} may be written by others; run: chmod go-w {name}"
-            ));
+            return Err(format!("configuration {name} may be written by others; run: chmod go-w {name}"));
         }
         if facts.uid() != 0 && facts.uid() != nix::unistd::geteuid().as_raw() {
             return Err(format!(
@@ -205,11 +218,7 @@ impl Settings {
         let replaces = over.to.is_some() || !over.destination.is_empty();
         Self {
             to: if replaces { over.to } else { self.to },
-            destination: if replaces {
-                over.destination
-            } else {
-                self.destination
-            },
+            destination: if replaces { over.destination } else { self.destination },
             input: over.input.or(self.input),
             format: over.format.or(self.format),
             framing: over.framing.or(self.framing),
@@ -223,6 +232,9 @@ impl Settings {
             on_full: over.on_full.or(self.on_full),
             queue_size: over.queue_size.or(self.queue_size),
             max_message_size: over.max_message_size.or(self.max_message_size),
+            replay: over.replay.or(self.replay),
+            tcp_user_timeout: over.tcp_user_timeout.or(self.tcp_user_timeout),
+            tcp_keepalive: over.tcp_keepalive.or(self.tcp_keepalive),
             drain_timeout: over.drain_timeout.or(self.drain_timeout),
             user: over.user.or(self.user),
             report: over.report.or(self.report),
@@ -242,10 +254,8 @@ impl Settings {
             None => Vec::new(),
         };
         for url in to {
-            destinations.push(self.destination(&DestinationSettings {
-                url,
-                ..DestinationSettings::default()
-            })?);
+            destinations
+                .push(self.destination(&DestinationSettings { url, ..DestinationSettings::default() })?);
         }
         for own in &self.destination {
             destinations.push(self.destination(own)?);
@@ -254,10 +264,7 @@ impl Settings {
             return Err("`to` is empty: name at least one destination, for example unix:/dev/log".to_owned());
         }
         for (at, destination) in destinations.iter().enumerate() {
-            if destinations[..at]
-                .iter()
-                .any(|other| other.target == destination.target)
-            {
+            if destinations[..at].iter().any(|other| other.target == destination.target) {
                 return Err(format!(
                     "destination `{}` is named twice; it would get every record twice",
                     destination.url
@@ -300,22 +307,15 @@ impl Settings {
         let target = url::parse(&own.url)?;
         let local = matches!(target, Target::Unix(_) | Target::UnixStream(_));
         let format = own.format.as_ref().or(self.format.as_ref()).map(String::as_str);
-        let formats = [
-            ("auto", None),
-            ("rfc5424", Some(Format::Rfc5424)),
-            ("rfc3164", Some(Format::Rfc3164)),
-        ];
+        let formats =
+            [("auto", None), ("rfc5424", Some(Format::Rfc5424)), ("rfc3164", Some(Format::Rfc3164))];
         let format = one_of("format", format, &formats)?.flatten().unwrap_or(if local {
             Format::Rfc3164
         } else {
             Format::Rfc5424
         });
         let framing = own.framing.as_ref().or(self.framing.as_ref()).map(String::as_str);
-        let framing = one_of(
-            "framing",
-            framing,
-            &[("octet", Framing::Octet), ("lf", Framing::Lf)],
-        )?;
+        let framing = one_of("framing", framing, &[("octet", Framing::Octet), ("lf", Framing::Lf)])?;
         let framing = match target {
             Target::Unix(_) | Target::Udp(..) => {
                 if own.framing.is_some() {
@@ -330,13 +330,14 @@ impl Settings {
             Target::UnixStream(_) | Target::Stdout => framing.unwrap_or(Framing::Lf),
         };
         let size = |key: &str, own: Option<&String>, all: Option<&String>| match own.or(all) {
-            Some(text) => units::size(text)
-                .map(Some)
-                .map_err(|error| format!("{key}: {error}")),
+            Some(text) => units::size(text).map(Some).map_err(|error| format!("{key}: {error}")),
             None => Ok(None),
         };
         let queue_size =
             size("queue-size", own.queue_size.as_ref(), self.queue_size.as_ref())?.unwrap_or(64 << 20);
+        if queue_size > MAX_QUEUE {
+            return Err(format!("queue-size: at most {}", units::show_size(MAX_QUEUE)));
+        }
         if queue_size < MIN_QUEUE {
             return Err(format!(
                 "queue-size: {} is too small; at least {} lets one read of the input pass",
@@ -344,11 +345,7 @@ impl Settings {
                 units::show_size(MIN_QUEUE)
             ));
         }
-        let max = size(
-            "max-message-size",
-            own.max_message_size.as_ref(),
-            self.max_message_size.as_ref(),
-        )?;
+        let max = size("max-message-size", own.max_message_size.as_ref(), self.max_message_size.as_ref())?;
         if max.is_some_and(|max| max < Shape::MIN_SIZE) {
             return Err(format!(
                 "max-message-size: at least {} bytes, which every receiver must take (RFC 5424 section 6.1)",
@@ -359,11 +356,8 @@ impl Settings {
             Target::Udp(..) => Some(max.unwrap_or(UDP_MAX).min(UDP_MAX)),
             _ => max,
         };
-        let on_full = one_of(
-            "on-full",
-            own.on_full.as_ref().or(self.on_full.as_ref()).map(String::as_str),
-            &ON_FULL,
-        )?;
+        let on_full =
+            one_of("on-full", own.on_full.as_ref().or(self.on_full.as_ref()).map(String::as_str), &ON_FULL)?;
         Ok(Destination {
             url: own.url.clone(),
             target,
@@ -372,6 +366,53 @@ impl Settings {
             on_full: on_full.flatten(),
             queue_size,
             max_message_size,
+            service: self.service(own, queue_size)?,
+        })
+    }
+
+    fn service(&self, own: &DestinationSettings, queue_size: usize) -> Result<Service, String> {
+        let default = Service::default();
+        let replay = match own.replay.as_ref().or(self.replay.as_ref()).map(String::as_str) {
+            None => default.replay,
+            Some("off") => Replay::Off,
+            Some("unacked") => Replay::Unacknowledged { margin: 0 },
+            Some(text) => match units::size(text) {
+                Ok(margin) if margin <= queue_size / 2 => Replay::Unacknowledged { margin },
+                Ok(_) => {
+                    return Err(format!(
+                        "replay: {text} is more than half of queue-size ({}), which holds it; raise queue-size",
+                        units::show_size(queue_size)
+                    ));
+                }
+                Err(_) => {
+                    return Err(format!(
+                        "replay: `{text}` is unknown; choose among unacked, off, or a size such as 8MiB"
+                    ));
+                }
+            },
+        };
+        let time =
+            |key: &str, own: Option<&String>, all: Option<&String>, default: Duration| match own.or(all) {
+                None => Ok(default),
+                Some(text) => match units::duration(text) {
+                    Ok(time) if time >= Duration::from_secs(1) && time <= Duration::from_secs(24 * 3600) => {
+                        Ok(time)
+                    }
+                    Ok(_) => Err(format!("{key}: `{text}` is out of range; from 1s to 1440min")),
+                    Err(error) => Err(format!("{key}: {error}")),
+                },
+            };
+        let user_timeout = (own.tcp_user_timeout.as_ref(), self.tcp_user_timeout.as_ref());
+        let keepalive = (own.tcp_keepalive.as_ref(), self.tcp_keepalive.as_ref());
+        Ok(Service {
+            replay,
+            tcp_user_timeout: time(
+                "tcp-user-timeout",
+                user_timeout.0,
+                user_timeout.1,
+                default.tcp_user_timeout,
+            )?,
+            tcp_keepalive: time("tcp-keepalive", keepalive.0, keepalive.1, default.tcp_keepalive)?,
         })
     }
 
@@ -423,16 +464,29 @@ const ON_FULL: [(&str, Option<OnFull>); 4] = [
     ("drop-oldest", Some(OnFull::DropOldest)),
 ];
 
+/// The keys of [`Service`], where the transport has use for them.
+fn show_service(destination: &Destination) -> DestinationSettings {
+    let mut shown = DestinationSettings::default();
+    if matches!(destination.target, Target::Tcp(..)) {
+        let service = &destination.service;
+        shown.replay = Some(match service.replay {
+            Replay::Off => "off".to_owned(),
+            Replay::Unacknowledged { margin: 0 } => "unacked".to_owned(),
+            Replay::Unacknowledged { margin } => units::show_size(margin),
+        });
+        shown.tcp_user_timeout = Some(units::show_duration(service.tcp_user_timeout));
+        shown.tcp_keepalive = Some(units::show_duration(service.tcp_keepalive));
+    }
+    shown
+}
+
 fn one_of<T: Copy>(key: &str, value: Option<&str>, choices: &[(&str, T)]) -> Result<Option<T>, String> {
     let Some(value) = value else { return Ok(None) };
     match choices.iter().find(|(name, _)| *name == value) {
         Some((_, choice)) => Ok(Some(*choice)),
         None => {
             let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-            Err(format!(
-                "{key}: `{value}` is unknown; choose among {}",
-                names.join(", ")
-            ))
+            Err(format!("{key}: `{value}` is unknown; choose among {}", names.join(", ")))
         }
     }
 }
@@ -451,9 +505,7 @@ fn named<T>(
     examples: &str,
 ) -> Result<Option<T>, String> {
     let Some(value) = value else { return Ok(None) };
-    find(value)
-        .map(Some)
-        .ok_or_else(|| format!("{key}: `{value}` is unknown; for example {examples}"))
+    find(value).map(Some).ok_or_else(|| format!("{key}: `{value}` is unknown; for example {examples}"))
 }
 
 fn header_text(key: &str, value: Option<&str>, max: usize) -> Result<Option<String>, String> {
@@ -479,11 +531,8 @@ impl Config {
             (data.time_quality, "time-quality"),
             (data.audit.is_some(), "audit"),
         ];
-        let mut elements: Vec<_> = elements
-            .iter()
-            .filter(|(chosen, _)| *chosen)
-            .map(|(_, name)| (*name).to_owned())
-            .collect();
+        let mut elements: Vec<_> =
+            elements.iter().filter(|(chosen, _)| *chosen).map(|(_, name)| (*name).to_owned()).collect();
         if elements.is_empty() {
             elements.push("none".to_owned());
         }
@@ -505,14 +554,7 @@ impl Config {
                 .iter()
                 .map(|d| DestinationSettings {
                     url: d.url.clone(),
-                    format: Some(
-                        if d.format == Format::Rfc5424 {
-                            "rfc5424"
-                        } else {
-                            "rfc3164"
-                        }
-                        .to_owned(),
-                    ),
+                    format: Some(if d.format == Format::Rfc5424 { "rfc5424" } else { "rfc3164" }.to_owned()),
                     framing: match d.framing {
                         Framing::Datagram => None,
                         Framing::Octet => Some("octet".to_owned()),
@@ -521,6 +563,7 @@ impl Config {
                     on_full: Some(name_of(&d.on_full, &ON_FULL)),
                     queue_size: Some(units::show_size(d.queue_size)),
                     max_message_size: d.max_message_size.map(units::show_size),
+                    ..show_service(d)
                 })
                 .collect(),
             ..Settings::default()
@@ -528,16 +571,11 @@ impl Config {
         let mut text =
             toml::to_string(&settings).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"));
         if self.hostname.is_none() {
-            let _ = writeln!(
-                text,
-                "\n# hostname: not set, so this host's fully qualified name is used"
-            );
+            let _ = writeln!(text, "\n# hostname: not set, so this host's fully qualified name is used");
         }
         if self.user.is_none() {
-            let _ = writeln!(
-                text,
-                "# user: not set, so {OWN_USER} if that account exists, else {FALLBACK_USER}"
-            );
+            let _ =
+                writeln!(text, "# user: not set, so {OWN_USER} if that account exists, else {FALLBACK_USER}");
         }
         text
     }
@@ -553,7 +591,9 @@ impl Config {
                     d.url
                 ));
             }
-            if matches!(d.target, Target::Udp(..)) && d.max_message_size.is_some_and(|max| max > 8192) {
+            if matches!(d.target, Target::Udp(..) | Target::Tcp(..))
+                && d.max_message_size.is_none_or(|max| max > 8192)
+            {
                 warnings.push(format!(
                     "{}: rsyslog's default limit is 8 KiB a message; set its maxMessageSize to 64k or \
                      max-message-size here, or it cuts long records",
@@ -590,10 +630,7 @@ mod tests {
             (d.url.as_str(), d.format, d.framing),
             ("unix:/dev/log", Format::Rfc3164, Framing::Datagram)
         );
-        assert_eq!(
-            (d.queue_size, d.on_full, config.drain_timeout),
-            (64 << 20, None, Duration::from_secs(2))
-        );
+        assert_eq!((d.queue_size, d.on_full, config.drain_timeout), (64 << 20, None, Duration::from_secs(2)));
         assert!(config.structured_data.meta && config.drop_eoe && config.warnings().is_empty());
     }
 
@@ -621,16 +658,9 @@ mod tests {
              [[destination]]\nurl = \"udp://b\"\n",
         );
         let config = file.clone().validate().unwrap();
-        let sizes: Vec<_> = config
-            .destinations
-            .iter()
-            .map(|d| (d.queue_size, d.framing))
-            .collect();
+        let sizes: Vec<_> = config.destinations.iter().map(|d| (d.queue_size, d.framing)).collect();
         assert_eq!(sizes, [(2 << 20, Framing::Lf), (1 << 20, Framing::Datagram)]);
-        let over = Settings {
-            to: Some(vec!["stdout:".to_owned()]),
-            ..Settings::default()
-        };
+        let over = Settings { to: Some(vec!["stdout:".to_owned()]), ..Settings::default() };
         let config = file.overridden_by(over).validate().unwrap();
         assert_eq!((config.destinations.len(), config.facility.name()), (1, "auth"));
     }
@@ -638,52 +668,25 @@ mod tests {
     #[test]
     fn errors_name_key_value_and_remedy() {
         for (text, expected) in [
-            (
-                "format = \"json\"",
-                "format: `json` is unknown; choose among auto, rfc5424, rfc3164",
-            ),
-            (
-                "framing = \"nul\"",
-                "framing: `nul` is unknown; choose among octet, lf",
-            ),
-            (
-                "facility = \"local9\"",
-                "facility: `local9` is unknown; for example local6, auth or daemon",
-            ),
+            ("format = \"json\"", "format: `json` is unknown; choose among auto, rfc5424, rfc3164"),
+            ("framing = \"nul\"", "framing: `nul` is unknown; choose among octet, lf"),
+            ("facility = \"local9\"", "facility: `local9` is unknown; for example local6, auth or daemon"),
             (
                 "queue-size = \"1KiB\"",
                 "queue-size: 1KiB is too small; at least 256KiB lets one read of the input pass",
             ),
-            (
-                "max-message-size = \"100\"",
-                "max-message-size: at least 480 bytes",
-            ),
+            ("max-message-size = \"100\"", "max-message-size: at least 480 bytes"),
             ("drain-timeout = \"2\"", "drain-timeout: `2` is not a duration"),
-            (
-                "hostname = \"two words\"",
-                "hostname: `two words` cannot stand in a syslog header",
-            ),
+            ("hostname = \"two words\"", "hostname: `two words` cannot stand in a syslog header"),
             ("to = []", "`to` is empty"),
-            (
-                "to = [\"udp://h\", \"udp://h:514\"]",
-                "destination `udp://h:514` is named twice",
-            ),
-            (
-                "structured-data = [\"audit\"]",
-                "structured-data: `audit` needs `enterprise-number`",
-            ),
-            (
-                "structured-data = [\"meta\", \"none\"]",
-                "structured-data: `none` is unknown",
-            ),
+            ("to = [\"udp://h\", \"udp://h:514\"]", "destination `udp://h:514` is named twice"),
+            ("structured-data = [\"audit\"]", "structured-data: `audit` needs `enterprise-number`"),
+            ("structured-data = [\"meta\", \"none\"]", "structured-data: `none` is unknown"),
             (
                 "[[destination]]\nurl = \"udp://h\"\nframing = \"lf\"",
                 "destination `udp://h`: a datagram needs no framing",
             ),
-            (
-                "to = [\"tls://h\"]",
-                "destination `tls://h`: this version sends to unix, udp and tcp",
-            ),
+            ("to = [\"tls://h\"]", "destination `tls://h`: this version sends to unix, udp and tcp"),
         ] {
             let error = settings(text).validate().unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
@@ -706,12 +709,7 @@ mod tests {
             "structured-data = [\"none\"]",
         ] {
             let config = settings(text).validate().unwrap();
-            assert_eq!(
-                settings(&config.effective()).validate().unwrap(),
-                config,
-                "{}",
-                config.effective()
-            );
+            assert_eq!(settings(&config.effective()).validate().unwrap(), config, "{}", config.effective());
         }
     }
 
@@ -726,15 +724,7 @@ mod tests {
             let result = Settings::from_file(&path);
             assert_eq!(result.is_ok(), good, "{mode:o}: {result:?}");
         }
-        assert!(
-            Settings::from_file(dir.path())
-                .unwrap_err()
-                .contains("not a regular file")
-        );
-        assert!(
-            Settings::from_file(&dir.path().join("absent"))
-                .unwrap_err()
-                .contains("cannot read")
-        );
+        assert!(Settings::from_file(dir.path()).unwrap_err().contains("not a regular file"));
+        assert!(Settings::from_file(&dir.path().join("absent")).unwrap_err().contains("cannot read"));
     }
 }

@@ -9,6 +9,7 @@
 //! | INT | ignored | as TERM |
 //! | HUP | read the configuration again | the same |
 //! | USR1 | write the accounting | the same |
+//! | USR2 | auditd is gone (the kernel sends it): as TERM from auditd | ignored |
 //!
 //! auditd up to 4.1 sends HUP when it reloads and TERM when it stops. auditd 4.2 closes standard input, waits
 //! 50 ms, sends TERM and waits without limit, also on a reload; so the end of the input is the word that
@@ -46,17 +47,15 @@ pub const OS_ERROR: u8 = 71;
 /// # Errors
 /// The system refuses.
 pub fn take_signals() -> io::Result<SignalFd> {
-    sys::reset_signals();
-    SigSet::all().thread_unblock()?;
     let mut ours = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         ours.add(signal);
     }
+    // Blocked first: one of them may be pending already, or come between two steps, and must not end us.
     ours.thread_block()?;
-    Ok(SignalFd::with_flags(
-        &ours,
-        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
-    )?)
+    sys::reset_signals();
+    ours.thread_set_mask()?;
+    Ok(SignalFd::with_flags(&ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
 /// Everything that [`relay`] needs.
@@ -84,17 +83,14 @@ pub struct Start<F> {
 pub fn relay<F: Fn() -> Result<Config, String>>(start: Start<F>) -> u8 {
     // Two threads in all: this one drives outputs and signals, the other reads. Name look-ups and standard
     // output borrow short-lived ones.
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(8)
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            error!("cannot start: {error}");
-            return OS_ERROR;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                error!("cannot start: {error}");
+                return OS_ERROR;
+            }
+        };
     let status = runtime.block_on(async {
         match Relay::start(start) {
             Ok((relay, input_end)) => relay.run(input_end).await,
@@ -151,8 +147,12 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
             tokio::select! {
                 _ = &mut input_end => break,
                 wish = wish(&self.signals, self.auditd) => match wish {
-                    // The ingest thread answers with `input_end`, after what it has read is queued.
-                    Wish::Stop => self.pipeline.stop_reading(),
+                    Wish::Stop => {
+                        // auditd's last records may still be in its socket; a file has no end to wait for. The
+                        // drain time runs from here, since the ingest thread may be waiting for room.
+                        self.pipeline.stop_reading(self.auditd.is_some());
+                        break;
+                    }
                     Wish::Reload => self.reload(),
                     Wish::Report => self.write_report(),
                     Wish::Nothing => {}
@@ -192,14 +192,20 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                     (config.report != old.report, "report"),
                     (config.input != old.input, "input"),
                     (config.log != old.log, "log"),
+                    (queue_sizes(&config) != queue_sizes(old), "queue-size"),
                 ] {
                     if changed {
                         warn!("reload: a change of `{key}` takes effect when the relay is started again");
                     }
                 }
-                self.pipeline.reload(&config);
-                self.config = config;
-                info!("reload: the configuration was read again");
+                if self.pipeline.reload(&config) {
+                    self.config = config;
+                    info!("reload: the configuration was read again");
+                } else {
+                    error!(
+                        "reload: the input is held up, and earlier reloads are not done yet; send SIGHUP again later"
+                    );
+                }
             }
             Err(error) => error!("reload: {error}; going on with the configuration that is in effect"),
         }
@@ -240,12 +246,13 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
         let report = self.snapshot();
         diagnostics::last_words(&report.summary());
         self.put_report(&report);
-        if report.has_undelivered() {
-            TEMPORARY_FAILURE
-        } else {
-            0
-        }
+        if report.has_undelivered() { TEMPORARY_FAILURE } else { 0 }
     }
+}
+
+/// Queue sizes of the destinations, in an order that does not depend on the file's.
+fn queue_sizes(config: &Config) -> std::collections::BTreeMap<&str, usize> {
+    config.destinations.iter().map(|d| (d.url.as_str(), d.queue_size)).collect()
 }
 
 async fn wish(signals: &AsyncFd<SignalFd>, auditd: Option<Pid>) -> Wish {
@@ -266,12 +273,13 @@ fn meaning(signal: &siginfo, auditd: Option<Pid>) -> Wish {
     match Signal::try_from(number) {
         Ok(Signal::SIGHUP) => Wish::Reload,
         Ok(Signal::SIGUSR1) => Wish::Report,
+        // PR_SET_PDEATHSIG sends it when the thread that started us ends, which need not be auditd's end.
+        Ok(Signal::SIGUSR2) if auditd.is_some_and(|parent| getppid() != parent) => Wish::Stop,
         Ok(Signal::SIGINT) if auditd.is_none() => Wish::Stop,
         Ok(Signal::SIGTERM) => {
             let sender = i32::try_from(signal.ssi_pid).unwrap_or(0);
             match auditd {
                 None => Wish::Stop,
-                // PR_SET_PDEATHSIG sends TERM when auditd's thread ends; it counts if the process is gone.
                 Some(parent) if sender == parent.as_raw() || getppid() != parent => Wish::Stop,
                 Some(_) => {
                     info!("SIGTERM from process {sender} ignored: only auditd stops its plugin");

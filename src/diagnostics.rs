@@ -5,12 +5,13 @@
 //! [`BURST`] sentences in [`WINDOW`], so that nothing an attacker can trigger fills a log. Nothing is said
 //! per record.
 
-use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::LogTarget;
 use crate::sys;
@@ -21,6 +22,9 @@ pub const BURST: u32 = 40;
 
 /// Length of a window.
 pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// `PIPE_BUF` of Linux.
+const LINE_MAX: usize = 4096;
 
 struct Diagnostics {
     stderr: bool,
@@ -50,11 +54,7 @@ enum Verdict {
 
 impl Window {
     const fn new() -> Self {
-        Self {
-            start: None,
-            said: 0,
-            swallowed: 0,
-        }
+        Self { start: None, said: 0, swallowed: 0 }
     }
 
     fn ask(&mut self, now: Instant) -> Verdict {
@@ -79,10 +79,7 @@ pub fn start(target: LogTarget, under_auditd: bool) {
     let sink = SINK.get_or_init(|| Diagnostics {
         stderr: matches!(target, LogTarget::Auto | LogTarget::Stderr),
         syslog: target == LogTarget::Syslog || (target == LogTarget::Auto && under_auditd),
-        state: Mutex::new(State {
-            window: Window::new(),
-            date: Rfc3164::new(sys::local_offset),
-        }),
+        state: Mutex::new(State { window: Window::new(), date: Rfc3164::new(sys::local_offset) }),
     });
     if log::set_logger(sink).is_ok() {
         log::set_max_level(LevelFilter::Info);
@@ -95,10 +92,7 @@ pub fn say_at_once(sentence: &str, to_syslog: bool) {
     let sink = Diagnostics {
         stderr: true,
         syslog: to_syslog,
-        state: Mutex::new(State {
-            window: Window::new(),
-            date: Rfc3164::new(sys::local_offset),
-        }),
+        state: Mutex::new(State { window: Window::new(), date: Rfc3164::new(sys::local_offset) }),
     };
     sink.say(Level::Error, sentence);
 }
@@ -106,20 +100,14 @@ pub fn say_at_once(sentence: &str, to_syslog: bool) {
 /// Says `sentence` whatever was said before: the accounting at the end.
 pub fn last_words(sentence: &str) {
     if let Some(sink) = SINK.get() {
-        let mut state = sink
-            .state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = sink.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         sink.put(&mut state, Level::Info, sentence);
     }
 }
 
 impl Diagnostics {
     fn say(&self, level: Level, sentence: &str) {
-        let mut state = self
-            .state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let swallowed = match state.window.ask(Instant::now()) {
             Verdict::Swallow => return,
             Verdict::Say { swallowed } => swallowed,
@@ -136,8 +124,7 @@ impl Diagnostics {
 
     fn put(&self, state: &mut State, level: Level, sentence: &str) {
         if self.stderr {
-            // A closed standard error is no reason to stop relaying.
-            let _ = std::io::stderr().write_all(format!("audit-relay: {sentence}\n").as_bytes());
+            put_on_stderr(sentence);
         }
         if self.syslog {
             // Facility daemon (3), as auditd's own; a connection would outlive a restart of the receiver.
@@ -147,9 +134,7 @@ impl Diagnostics {
                     Level::Warn => 4,
                     _ => 6,
                 };
-            let now = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default();
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             let date = state.date.format(u64::try_from(now.as_millis()).unwrap_or(0));
             let date = std::str::from_utf8(date).unwrap_or_default();
             let message = format!("<{pri}>{date} audit-relay[{}]: {sentence}", std::process::id());
@@ -158,6 +143,24 @@ impl Diagnostics {
                 let _ = socket.send_to(message.as_bytes(), "/dev/log");
             }
         }
+    }
+}
+
+/// Writes one line if standard error takes it at once: nobody may read the pipe behind it. A pipe that can be
+/// written takes [`LINE_MAX`] bytes whole.
+fn put_on_stderr(sentence: &str) {
+    let mut line = format!("audit-relay: {sentence}\n").into_bytes();
+    if line.len() > LINE_MAX {
+        line.truncate(LINE_MAX - 1);
+        line.push(b'\n');
+    }
+    let stderr = std::io::stderr();
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    let writable = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count == 1)
+        && ready[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT));
+    if writable {
+        // A closed standard error is no reason to stop relaying.
+        let _ = nix::unistd::write(&stderr, &line);
     }
 }
 
@@ -189,13 +192,7 @@ mod tests {
         for _ in 0..7 {
             assert!(matches!(window.ask(start + WINDOW / 2), Verdict::Swallow));
         }
-        assert!(matches!(
-            window.ask(start + WINDOW),
-            Verdict::Say { swallowed: 7 }
-        ));
-        assert!(matches!(
-            window.ask(start + WINDOW),
-            Verdict::Say { swallowed: 0 }
-        ));
+        assert!(matches!(window.ask(start + WINDOW), Verdict::Say { swallowed: 7 }));
+        assert!(matches!(window.ask(start + WINDOW), Verdict::Say { swallowed: 0 }));
     }
 }

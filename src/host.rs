@@ -24,23 +24,15 @@ pub struct Names {
 /// Finds the names: the kernel's host name if it has a dot, else /etc/hosts, else the resolver, else the
 /// short name as it is.
 pub fn names() -> Names {
-    let short = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_default();
+    let short = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
     let full = if short.contains('.') {
         short.clone()
     } else {
-        from_hosts(&hosts, &short)
-            .or_else(|| from_resolver(&short))
-            .unwrap_or_else(|| short.clone())
+        from_hosts(&hosts, &short).or_else(|| from_resolver(&short)).unwrap_or_else(|| short.clone())
     };
     let label = full.split('.').next().unwrap_or_default().to_owned();
-    Names {
-        all: vec![short, full.clone(), label],
-        full,
-    }
+    Names { all: vec![short, full.clone(), label], full }
 }
 
 /// The first name with a dot on a line of /etc/hosts that names `short`, as Debian's installer writes it.
@@ -48,9 +40,7 @@ fn from_hosts(hosts: &str, short: &str) -> Option<String> {
     hosts.lines().find_map(|line| {
         let mut names = line.split('#').next()?.split_whitespace().skip(1);
         let all: Vec<_> = names.by_ref().collect();
-        let full = all
-            .iter()
-            .find(|name| name.contains('.') && !name.starts_with("localhost"))?;
+        let full = all.iter().find(|name| name.contains('.') && !name.starts_with("localhost"))?;
         all.contains(&short).then(|| (*full).to_owned())
     })
 }

@@ -44,6 +44,8 @@ pub struct Lane {
     /// Records lost since the last notice.
     gap: Gap,
     skipped: u64,
+    /// Records that the output lost as too long and that a notice has named.
+    oversize_told: u64,
     counters: Arc<DestinationCounters>,
 }
 
@@ -68,8 +70,10 @@ pub enum NextLane {
 /// What ingest thread and control side share.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Stop reading now, as if the input had ended.
+    /// Stop reading, as if the input had ended.
     pub stop: AtomicBool,
+    /// With `stop`: read first what is there already. auditd's last records may be; a file never ends.
+    pub read_what_is_there: AtomicBool,
     /// The drain time is over: wait for no output any more.
     pub give_up: AtomicBool,
     /// What the kernel says of its clock: bit 63 synchronised, the rest the error in microseconds.
@@ -82,16 +86,12 @@ impl Shared {
     /// Stores what the kernel says of its clock.
     pub fn set_clock(&self, quality: TimeQuality) {
         let accuracy = quality.accuracy_us.min(u64::MAX >> 1);
-        self.clock
-            .store(u64::from(quality.synced) << 63 | accuracy, Ordering::Relaxed);
+        self.clock.store(u64::from(quality.synced) << 63 | accuracy, Ordering::Relaxed);
     }
 
     fn clock(&self) -> TimeQuality {
         let word = self.clock.load(Ordering::Relaxed);
-        TimeQuality {
-            synced: word >> 63 == 1,
-            accuracy_us: word & u64::MAX >> 1,
-        }
+        TimeQuality { synced: word >> 63 == 1, accuracy_us: word & u64::MAX >> 1 }
     }
 
     /// The form of the input, in words.
@@ -118,6 +118,7 @@ impl Lane {
             on_full,
             gap: Gap::default(),
             skipped: 0,
+            oversize_told: 0,
             counters,
         }
     }
@@ -127,11 +128,7 @@ impl Lane {
             self.gap.add(record.stamp);
             self.encoder.skip();
             let given_up = waiting.shared.give_up.load(Ordering::Acquire);
-            let reason = if given_up {
-                Reason::DrainDeadline
-            } else {
-                Reason::Overflow
-            };
+            let reason = if given_up { Reason::DrainDeadline } else { Reason::Overflow };
             self.counters.lost_at_ingest(reason, 1);
             return;
         }
@@ -151,16 +148,21 @@ impl Lane {
     /// Says in the stream what was lost or passed over since the last time.
     fn append_notices(&mut self, now: u64) {
         if let Some(gap) = self.gap.take() {
-            let notice = Notice::Lost {
-                gap,
-                reason: Reason::Overflow.name(),
-            };
+            self.batch.announced.merge(gap);
+            let notice = Notice::Lost { gap, reason: Reason::Overflow.name() };
             self.encoder.append_notice(&notice, now, &mut self.batch);
         }
         if self.skipped > 0 {
             let bytes = std::mem::take(&mut self.skipped);
-            self.encoder
-                .append_notice(&Notice::Skipped { bytes }, now, &mut self.batch);
+            self.batch.announced_skipped += bytes;
+            self.encoder.append_notice(&Notice::Skipped { bytes }, now, &mut self.batch);
+        }
+        let oversize = self.counters.lost_by_output(Reason::Oversize) - self.oversize_told;
+        if oversize > 0 {
+            self.oversize_told += oversize;
+            let gap = Gap { records: oversize, ..Gap::default() };
+            let notice = Notice::Lost { gap, reason: Reason::Oversize.name() };
+            self.encoder.append_notice(&notice, now, &mut self.batch);
         }
     }
 
@@ -174,7 +176,12 @@ impl Lane {
             let mut lost = Gap::default();
             lost.add_entries(oldest.entries());
             self.counters.lost_at_ingest(Reason::Overflow, lost.records);
-            self.gap.merge(lost);
+            // Its notices are gone with it, so what they announced is announced anew, in the order of time.
+            let mut gap = oldest.announced;
+            gap.merge(lost);
+            gap.merge(self.gap);
+            self.gap = gap;
+            self.skipped += oldest.announced_skipped;
         }
         true
     }
@@ -214,19 +221,24 @@ impl Lane {
         }
     }
 
-    /// Hands over the last batch and lets go of the queue.
-    fn finish(mut self, now: u64, waiting: &Waiting<'_>) {
+    /// Hands over the last batch. False if there is no room yet.
+    fn hand_over_the_last(&mut self, now: u64) -> bool {
         while !self.batch.is_empty() || self.gap.records > 0 || self.skipped > 0 {
             if self.batch.is_empty() {
                 self.append_notices(now);
             }
-            if !self.push_waiting(waiting) {
-                self.counters
-                    .lost_at_ingest(Reason::DrainDeadline, self.batch.records());
-                break;
+            self.producer.wake_on_room();
+            if !self.producer.push(&mut self.batch) {
+                return false;
             }
         }
         self.counters.set_cut(self.encoder.cut());
+        true
+    }
+
+    /// True if the next record would have to wait for room.
+    fn would_wait(&mut self) -> bool {
+        self.on_full == OnFull::Block && self.batch.is_full() && !self.producer.push(&mut self.batch)
     }
 }
 
@@ -272,36 +284,54 @@ impl Ingest {
         }
         let mut input = Input::new(source, Arc::clone(&self.waker));
         let mut decoder = Decoder::new(self.form);
-        loop {
-            if self.shared.stop.load(Ordering::Acquire) {
-                break;
+        let end = loop {
+            let stop = self.shared.stop.load(Ordering::Acquire);
+            if stop && !self.shared.read_what_is_there.load(Ordering::Acquire) {
+                break Ok(());
             }
-            match input.wait() {
+            let event = if stop { input.read_now() } else { input.wait() };
+            match event {
                 Ok(Event::Data) => self.decode(&mut decoder, &mut input, false),
-                Ok(Event::Ended) => break,
+                Ok(Event::Ended | Event::Nothing) => break Ok(()),
                 Ok(Event::Woken) => {}
-                Err(error) => {
-                    error!("reading standard input: {error}; taken as its end");
-                    break;
-                }
+                Err(error) => break Err(error),
+            }
+            if self.shared.give_up.load(Ordering::Acquire) {
+                break Ok(());
             }
             while let Ok(reload) = self.reloads.try_recv() {
                 self.reload(reload);
             }
             let now = now_ms();
             self.lanes.iter_mut().for_each(|lane| lane.flush(now));
+        };
+        if let Err(error) = end {
+            error!("reading standard input: {error}; taken as its end");
         }
         // Standard input has nothing more to say: from here on no wait holds up auditd.
         ended();
         self.decode(&mut decoder, &mut input, true);
+        self.finish();
+    }
+
+    /// Sees to it that every output gets what is its, none waiting for another.
+    fn finish(self) {
         let now = now_ms();
-        self.lanes.iter_mut().for_each(|lane| lane.flush(now));
-        let waiting = Waiting {
-            shared: &self.shared,
-            waker: &self.waker,
-        };
-        for lane in self.lanes {
-            lane.finish(now, &waiting);
+        let waiting = Waiting { shared: &self.shared, waker: &self.waker };
+        let mut lanes = self.lanes;
+        loop {
+            // A lane that is through is dropped here, and with it its queue's end.
+            lanes.retain_mut(|lane| !lane.hand_over_the_last(now));
+            if lanes.is_empty() {
+                return;
+            }
+            if self.shared.give_up.load(Ordering::Acquire) {
+                break;
+            }
+            waiting.pause();
+        }
+        for lane in lanes {
+            lane.counters.lost_at_ingest(Reason::DrainDeadline, lane.batch.records());
         }
     }
 
@@ -311,14 +341,9 @@ impl Ingest {
         let clock = self.shared.clock();
         for lane in &mut self.lanes {
             lane.encoder.set_time_quality(clock);
-            if let Some(limit) = lane.counters.size_limit() {
-                lane.encoder.limit_size(limit);
-            }
+            lane.encoder.limit_size(lane.counters.size_limit());
         }
-        let waiting = Waiting {
-            shared: &self.shared,
-            waker: &self.waker,
-        };
+        let waiting = Waiting { shared: &self.shared, waker: &self.waker };
         let mut at = 0;
         let pending = input.pending();
         loop {
@@ -331,8 +356,12 @@ impl Ingest {
                         if !record.is_decoded() {
                             self.counters.add(|c| &c.undecodable, 1);
                         }
-                        for lane in &mut self.lanes {
-                            lane.append(&record, now, &waiting);
+                        for at in 0..self.lanes.len() {
+                            if self.lanes[at].would_wait() {
+                                // The others' records must not wait with it.
+                                self.lanes.iter_mut().for_each(|lane| lane.flush(now));
+                            }
+                            self.lanes[at].append(&record, now, &waiting);
                         }
                     }
                     consumed
@@ -387,8 +416,7 @@ impl Ingest {
             // Its output goes on until the queue is empty or its drain time is over. This thread does not
             // wait for it: a batch that finds no room is lost, and counted.
             if !lane.batch.is_empty() && !lane.producer.push(&mut lane.batch) {
-                lane.counters
-                    .lost_at_ingest(Reason::Removed, lane.batch.records());
+                lane.counters.lost_at_ingest(Reason::Removed, lane.batch.records());
             }
         }
     }

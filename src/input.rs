@@ -30,6 +30,8 @@ pub enum Event {
     Ended,
     /// The control side, or an output that has room, wants attention.
     Woken,
+    /// Nothing is there now ([`Input::read_now`] only).
+    Nothing,
 }
 
 /// The input and the bytes read from it that are not yet consumed.
@@ -47,13 +49,7 @@ impl<'fd> Input<'fd> {
     /// Reads from `source`; a write to `waker` interrupts the wait. `waker` must be non-blocking.
     pub fn new(source: BorrowedFd<'fd>, waker: Arc<EventFd>) -> Self {
         let buffer = vec![0; Decoder::MAX_PENDING + READ].into_boxed_slice();
-        Self {
-            source,
-            waker,
-            buffer,
-            start: 0,
-            end: 0,
-        }
+        Self { source, waker, buffer, start: 0, end: 0 }
     }
 
     /// Bytes read and not yet consumed.
@@ -72,12 +68,25 @@ impl<'fd> Input<'fd> {
     /// # Errors
     /// What read(2) or poll(2) say, other than that there is nothing now.
     pub fn wait(&mut self) -> io::Result<Event> {
+        self.look(PollTimeout::NONE)
+    }
+
+    /// Reads what there is, without waiting.
+    ///
+    /// # Errors
+    /// As [`Input::wait`].
+    pub fn read_now(&mut self) -> io::Result<Event> {
+        self.look(PollTimeout::ZERO)
+    }
+
+    fn look(&mut self, patience: PollTimeout) -> io::Result<Event> {
         loop {
             let mut waits = [
                 PollFd::new(self.source, PollFlags::POLLIN),
                 PollFd::new(self.waker.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut waits, PollTimeout::NONE) {
+            match poll(&mut waits, patience) {
+                Ok(0) => return Ok(Event::Nothing),
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
@@ -141,6 +150,7 @@ mod tests {
         assert_eq!(input.pending(), b"cdef");
         waker.write(1).unwrap();
         assert_eq!(input.wait().unwrap(), Event::Woken);
+        assert_eq!(input.read_now().unwrap(), Event::Nothing);
         drop(feed);
         assert_eq!(input.wait().unwrap(), Event::Ended);
         assert_eq!(input.pending(), b"cdef");

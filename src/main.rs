@@ -71,10 +71,7 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
     let signals = match control::take_signals() {
         Ok(signals) => signals,
         Err(error) => {
-            diagnostics::say_at_once(
-                &format!("cannot take over the signals: {error}"),
-                auditd.is_some(),
-            );
+            diagnostics::say_at_once(&format!("cannot take over the signals: {error}"), auditd.is_some());
             return OS_ERROR;
         }
     };
@@ -95,12 +92,12 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
             return NO_PERMISSION;
         }
     };
-    if confined.user() == "root" {
+    if confined.is_root() {
         log::warn!("running as root because `user` says so; any other account is safer");
     }
     if auditd.is_some() {
         // A second line behind the end of the input: another plugin may hold a copy of auditd's end.
-        let _ = prctl::set_pdeathsig(Signal::SIGTERM);
+        let _ = prctl::set_pdeathsig(Signal::SIGUSR2);
     }
     control::relay(Start {
         read_again: || read(&given),
@@ -136,11 +133,7 @@ fn check(options: Options) -> u8 {
     {
         Ok((config, account)) => {
             let _ = write!(out, "{}", config.effective());
-            let _ = writeln!(
-                out,
-                "# runs as {} (uid {}) when started as root",
-                account.name, account.uid
-            );
+            let _ = writeln!(out, "# runs as {} (uid {}) when started as root", account.name, account.uid);
             for warning in config.warnings() {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
             }
@@ -167,7 +160,9 @@ fn open_report(path: &Path) -> Result<File, String> {
         .create(true)
         .truncate(false)
         .mode(0o640)
-        .custom_flags(libc::O_NOFOLLOW)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
-        .map_err(|error| format!("report: cannot open {}: {error}", path.display()))
+        .map_err(|error| {
+            format!("report: cannot open {}: {error} (a symbolic link is never followed)", path.display())
+        })
 }

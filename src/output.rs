@@ -8,23 +8,25 @@
 //! at once. Transports differ in how they connect and how they write; all else is here.
 
 mod datagram;
+mod hand;
 mod retry;
 mod stdout;
 mod stream;
 
-use std::collections::VecDeque;
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use tokio::net::{TcpStream, UdpSocket, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::batch::Batch;
 use crate::queue::Consumer;
 use crate::telemetry::{DestinationCounters, Reason};
 use datagram::Datagram;
+use hand::Hand;
 use retry::Retry;
 use stdout::Stdout;
 use stream::Stream;
@@ -44,93 +46,52 @@ pub enum Target {
     Stdout,
 }
 
+/// What is sent again after a connection has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replay {
+    /// Only the message that was under way.
+    Off,
+    /// What the peer's kernel has not acknowledged, and `margin` bytes that it has.
+    Unacknowledged {
+        /// Bytes.
+        margin: usize,
+    },
+}
+
+/// How a destination is served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// On TCP only; other transports cannot tell what arrived.
+    pub replay: Replay,
+    /// A TCP connection on which nothing goes forward for this long is given up: the peer acknowledges
+    /// nothing, or lives and takes nothing (its window stays shut). What it has not acknowledged goes over the
+    /// next connection. The kernel's own limit is about 15 minutes.
+    pub tcp_user_timeout: Duration,
+    /// Idle time after which the kernel asks whether a TCP peer is still there.
+    pub tcp_keepalive: Duration,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            replay: Replay::Unacknowledged { margin: 0 },
+            tcp_user_timeout: Duration::from_secs(30),
+            tcp_keepalive: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How long to wait before asking what has been acknowledged while there is nothing to send.
+const ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(20);
+
+/// The same while only this keeps the relay from its end.
+const LAST_ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(1);
+
 /// Limit for looking up a name, and for each attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that lasted this long counts as a success: the next failure is the first one again.
 const STABLE: Duration = Duration::from_secs(5);
-
-/// Most batches, and about the most bytes, that one write takes.
-const GATHER_BATCHES: usize = 16;
-
-/// Batches that the output has taken and not yet settled, and how far it has come with the first.
-#[derive(Debug, Default)]
-struct Hand {
-    batches: VecDeque<Batch>,
-    /// Messages of the first batch that are sent (or lost, and counted as such).
-    done: usize,
-    /// Bytes of the first batch that are sent: at or behind the start of message `done`, before its end.
-    offset: usize,
-    /// Records among the `done` messages that were lost.
-    lost: u64,
-}
-
-impl Hand {
-    /// Counts `bytes` more as taken by the transport and settles the batches that are through.
-    fn advance(&mut self, mut bytes: usize, consumer: &Consumer, counters: &DestinationCounters) {
-        counters.sent_bytes(bytes);
-        while let Some(front) = self.batches.front() {
-            let left = front.bytes.len() - self.offset;
-            if bytes < left {
-                self.offset += bytes;
-                let entries = &front.entries()[self.done..];
-                self.done += entries
-                    .iter()
-                    .take_while(|entry| entry.end() <= self.offset)
-                    .count();
-                return;
-            }
-            bytes -= left;
-            self.settle_front(consumer, counters);
-        }
-    }
-
-    /// Settles the first batch, all of whose messages are done.
-    fn settle_front(&mut self, consumer: &Consumer, counters: &DestinationCounters) {
-        if let Some(batch) = self.batches.pop_front() {
-            counters.sent(batch.records() - self.lost);
-            consumer.settle(batch);
-        }
-        (self.done, self.offset, self.lost) = (0, 0, 0);
-    }
-
-    /// Passes over the message that is next without its having been sent.
-    fn lose_message(&mut self, reason: Reason, consumer: &Consumer, counters: &DestinationCounters) {
-        let Some(front) = self.batches.front() else { return };
-        if front.entries()[self.done].is_record() {
-            self.lost += 1;
-            counters.lost_at_output(reason, 1);
-        }
-        self.skip_message(consumer, counters);
-    }
-
-    /// Moves behind the message that is next.
-    fn skip_message(&mut self, consumer: &Consumer, counters: &DestinationCounters) {
-        let Some(front) = self.batches.front() else { return };
-        self.offset = front.entries()[self.done].end();
-        self.done += 1;
-        if self.done == front.entries().len() {
-            self.settle_front(consumer, counters);
-        }
-    }
-
-    /// Goes back to the start of the message that was under way: a new connection gets it whole.
-    fn rewind(&mut self) {
-        if let Some(front) = self.batches.front() {
-            self.offset = front.start(self.done);
-        }
-    }
-
-    /// Takes from the queue without waiting, up to what one write should hold.
-    fn gather(&mut self, consumer: &Consumer) {
-        while self.batches.len() < GATHER_BATCHES {
-            match consumer.try_next() {
-                Some(batch) => self.batches.push_back(batch),
-                None => return,
-            }
-        }
-    }
-}
 
 /// An open transport.
 enum Link {
@@ -141,32 +102,30 @@ enum Link {
 }
 
 impl Link {
-    async fn connect(target: &Target) -> io::Result<Self> {
-        Ok(match target {
-            Target::Unix(path) => Self::Datagram(Datagram::unix(path)?),
-            Target::UnixStream(path) => Self::Unix(Stream::new(UnixStream::connect(path).await?)),
+    async fn connect(target: &Target, service: &Service, look_up: &mut LookUp) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        match target {
+            Target::Unix(path) => return Ok(Self::Datagram(Datagram::unix(path)?)),
+            Target::UnixStream(path) => return Ok(Self::Unix(Stream::new(UnixStream::connect(path).await?))),
+            Target::Stdout => return Ok(Self::Stdout(Stdout)),
             Target::Udp(host, port) => {
-                let mut last = no_address();
-                for address in resolve(host, *port).await? {
-                    match udp(address).await {
-                        Ok(socket) => return Ok(Self::Datagram(Datagram::udp(socket))),
+                for address in look_up.ask(host, *port).await? {
+                    match Datagram::udp(address).await {
+                        Ok(link) => return Ok(Self::Datagram(link)),
                         Err(error) => last = error,
                     }
                 }
-                return Err(last);
             }
             Target::Tcp(host, port) => {
-                let mut last = no_address();
-                for address in resolve(host, *port).await? {
+                for address in look_up.ask(host, *port).await? {
                     match within(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                        Ok(socket) => return Ok(Self::Tcp(stream::tcp(socket)?)),
+                        Ok(socket) => return Ok(Self::Tcp(stream::tcp(socket, service)?)),
                         Err(error) => last = error,
                     }
                 }
-                return Err(last);
             }
-            Target::Stdout => Self::Stdout(Stdout),
-        })
+        }
+        Err(last)
     }
 
     async fn send(
@@ -180,6 +139,15 @@ impl Link {
             Self::Tcp(link) => link.send(hand, consumer, counters).await,
             Self::Unix(link) => link.send(hand, consumer, counters).await,
             Self::Stdout(link) => link.send(hand, consumer, counters).await,
+        }
+    }
+
+    /// Bytes of this connection that the peer's kernel has acknowledged; `None` where nobody can tell or
+    /// nobody wants to know.
+    fn acknowledged(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(link) => link.acknowledged(),
+            Self::Datagram(_) | Self::Unix(_) | Self::Stdout(_) => None,
         }
     }
 
@@ -202,13 +170,26 @@ impl Link {
     }
 }
 
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<std::net::SocketAddr>> {
-    let found = within(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await?;
-    Ok(found.collect())
+/// Looks up a destination's name. A question that hangs (a resolver may take minutes) goes on being the one
+/// question of its destination, so that hanging names cannot use up the runtime's threads.
+#[derive(Debug, Default)]
+struct LookUp {
+    asked: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
-fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the name has no address")
+impl LookUp {
+    async fn ask(&mut self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let asked = self.asked.get_or_insert_with(|| {
+            let host = host.to_owned();
+            tokio::task::spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()))
+        });
+        let answer = within(CONNECT_TIMEOUT, async { asked.await.map_err(io::Error::other)? }).await;
+        if answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return answer;
+        }
+        self.asked = None;
+        answer
+    }
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -216,17 +197,6 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
         Ok(result) => result,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s")),
     }
-}
-
-async fn udp(address: std::net::SocketAddr) -> io::Result<UdpSocket> {
-    let any: std::net::IpAddr = if address.is_ipv4() {
-        std::net::Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        std::net::Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(address).await?;
-    Ok(socket)
 }
 
 /// Why a destination's delivery has ended.
@@ -243,13 +213,25 @@ pub struct Output {
     target: Target,
     consumer: Consumer,
     counters: Arc<DestinationCounters>,
+    service: Service,
     hand: Hand,
     retry: Retry,
+    connected: bool,
+    look_up: LookUp,
 }
 
 impl Output {
     /// An output that has not connected yet.
-    pub fn new(target: Target, consumer: Consumer, counters: Arc<DestinationCounters>) -> Self {
+    pub fn new(
+        target: Target,
+        service: Service,
+        consumer: Consumer,
+        counters: Arc<DestinationCounters>,
+    ) -> Self {
+        let margin = match service.replay {
+            Replay::Off => 0,
+            Replay::Unacknowledged { margin } => margin,
+        };
         // A local receiver is back within moments and costs nothing to ask. A UDP peer that refuses is
         // asked by sending, so waiting long would only fill the queue.
         let (min, max) = match target {
@@ -260,7 +242,10 @@ impl Output {
             target,
             consumer,
             counters,
-            hand: Hand::default(),
+            service,
+            hand: Hand::new(margin),
+            connected: false,
+            look_up: LookUp::default(),
             retry: Retry::new(min, max),
         }
     }
@@ -281,7 +266,9 @@ impl Output {
 
     async fn deliver(&mut self) -> End {
         loop {
-            let mut link = self.connect().await;
+            let Some(mut link) = self.connect().await else {
+                return End::Delivered;
+            };
             let connected = Instant::now();
             let error = match self.serve(&mut link).await {
                 Ok(()) => {
@@ -290,13 +277,13 @@ impl Output {
                 }
                 Err(error) => error,
             };
-            self.hand.rewind();
+            self.connected = false;
+            // The socket still knows what was acknowledged, also after a reset.
+            let again = self.hand.start_over(link.acknowledged(), &self.consumer, &self.counters);
+            self.counters.replayed(again);
             self.counters.failed();
-            if matches!(link, Link::Stdout(_)) {
-                warn!(
-                    "{}: {error}; what comes from now on is counted as lost",
-                    self.counters.url
-                );
+            if matches!(link, Link::Stdout(_)) && error.kind() == io::ErrorKind::BrokenPipe {
+                warn!("{}: {error}; what comes from now on is counted as lost", self.counters.url);
                 return End::Broken;
             }
             // A peer that accepts and closes at once must not be asked in a tight loop.
@@ -310,17 +297,26 @@ impl Output {
         }
     }
 
-    /// Connects, however long that takes.
-    async fn connect(&mut self) -> Link {
+    /// Connects, however long that takes; `None` if meanwhile the queue has ended and nothing is left to send.
+    async fn connect(&mut self) -> Option<Link> {
         let mut told = false;
         loop {
-            match Link::connect(&self.target).await {
+            let idle = self.hand.is_empty();
+            let connected = tokio::select! {
+                biased;
+                () = self.consumer.ended(), if idle => return None,
+                connected = Link::connect(&self.target, &self.service, &mut self.look_up) => connected,
+            };
+            match connected {
                 Ok(link) => {
                     if told {
                         info!("{}: connected", self.counters.url);
                     }
                     self.counters.connected();
-                    return link;
+                    // Another receiver may take longer messages.
+                    self.counters.learn_size_limit(None);
+                    self.connected = true;
+                    return Some(link);
                 }
                 Err(error) => {
                     self.counters.failed();
@@ -342,51 +338,57 @@ impl Output {
         let random = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.subsec_micros() ^ std::process::id());
-        tokio::time::sleep(self.retry.failed(random)).await;
+        let wait = tokio::time::sleep(self.retry.failed(random));
+        let idle = self.hand.is_empty();
+        tokio::select! {
+            () = wait => {}
+            () = self.consumer.ended(), if idle => {}
+        }
     }
 
-    /// Sends over one connection until the queue has ended (`Ok`) or the connection fails.
+    /// Sends over one connection until the queue has ended and nothing is left (`Ok`) or it fails.
     async fn serve(&mut self, link: &mut Link) -> io::Result<()> {
+        let mut period = ACKNOWLEDGE_PERIOD;
+        let mut ended = false;
         loop {
             self.hand.gather(&self.consumer);
-            if self.hand.batches.is_empty() {
-                let batch = tokio::select! {
-                    biased;
-                    batch = self.consumer.next() => batch,
-                    error = link.closed() => return Err(error),
-                };
-                match batch {
-                    Some(batch) => self.hand.batches.push_back(batch),
-                    None => return Ok(()),
-                }
+            if !self.hand.is_empty() {
+                link.send(&mut self.hand, &self.consumer, &self.counters).await?;
                 continue;
             }
-            link.send(&mut self.hand, &self.consumer, &self.counters).await?;
+            if let (true, Some(acknowledged)) = (self.hand.keeps(), link.acknowledged()) {
+                self.hand.acknowledge(acknowledged, &self.consumer, &self.counters);
+                if ended && self.hand.all_written_is(acknowledged) {
+                    self.hand.settle_all_kept(&self.consumer, &self.counters);
+                }
+            }
+            if ended && !self.hand.keeps() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                batch = self.consumer.next(), if !ended => match batch {
+                    Some(batch) => self.hand.take(batch),
+                    None => (ended, period) = (true, LAST_ACKNOWLEDGE_PERIOD),
+                },
+                error = link.closed() => return Err(error),
+                () = tokio::time::sleep(period), if self.hand.keeps() => {}
+            }
         }
     }
 
-    /// Counts everything that is left as lost, until the queue has ended.
+    /// Settles everything that is left, until the queue has ended. What a living connection has taken goes
+    /// on its way without us; the rest is lost.
     async fn abandon(&mut self, reason: Reason) {
-        if let Some(front) = self.hand.batches.pop_front() {
-            let done = front.entries()[..self.hand.done]
-                .iter()
-                .filter(|entry| entry.is_record())
-                .count() as u64;
-            self.counters.sent(done - self.hand.lost);
-            self.counters.lost_at_output(reason, front.records() - done);
-            self.consumer.settle(front);
+        if self.connected {
+            let records = self.hand.settle_all_kept(&self.consumer, &self.counters);
+            self.counters.unacknowledged(records);
         }
-        for batch in std::mem::take(&mut self.hand.batches) {
-            self.lose(batch, reason);
-        }
+        self.hand.abandon(reason, &self.consumer, &self.counters);
         while let Some(batch) = self.consumer.next().await {
-            self.lose(batch, reason);
+            self.counters.lost_at_output(reason, batch.records());
+            self.consumer.settle(batch);
         }
-    }
-
-    fn lose(&self, batch: Batch, reason: Reason) {
-        self.counters.lost_at_output(reason, batch.records());
-        self.consumer.settle(batch);
     }
 }
 
@@ -398,50 +400,5 @@ fn explain(error: &io::Error) -> String {
             "{error} (the relay has given up root; let its user reach the socket, or see `user` in the configuration)"
         ),
         _ => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::queue::queue;
-
-    fn hand(messages: &[&[&str]]) -> (Hand, Consumer, Arc<DestinationCounters>) {
-        let (_, consumer) = queue(1 << 20, Arc::new(|| ()));
-        let mut hand = Hand::default();
-        for texts in messages {
-            let mut batch = Batch::new();
-            for text in *texts {
-                batch.bytes.extend_from_slice(text.as_bytes());
-                batch.end_message(None, true);
-            }
-            hand.batches.push_back(batch);
-        }
-        let counters = DestinationCounters::new("test:".to_owned());
-        counters.begin(0);
-        (hand, consumer, counters)
-    }
-
-    #[test]
-    fn a_torn_message_is_sent_again_whole() {
-        let (mut hand, consumer, counters) = hand(&[&["aaaa", "bbbb", "cccc"], &["dddd"]]);
-        hand.advance(6, &consumer, &counters);
-        assert_eq!((hand.done, hand.offset), (1, 6));
-        hand.rewind();
-        assert_eq!((hand.done, hand.offset), (1, 4));
-        hand.advance(8, &consumer, &counters);
-        assert_eq!((hand.batches.len(), hand.done, hand.offset), (1, 0, 0));
-        hand.advance(4, &consumer, &counters);
-        assert!(hand.batches.is_empty());
-    }
-
-    #[test]
-    fn messages_that_were_lost_are_not_counted_as_sent() {
-        let (mut hand, consumer, counters) = hand(&[&["aaaa", "bbbb", "cccc"]]);
-        hand.advance(4, &consumer, &counters);
-        hand.lose_message(Reason::Oversize, &consumer, &counters);
-        hand.skip_message(&consumer, &counters);
-        assert!(hand.batches.is_empty());
-        assert_eq!(counters.lost_in_all(), 1);
     }
 }

@@ -67,17 +67,12 @@ impl Pipeline {
         names: Names,
         input_is_socket: bool,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
-        let waker = Arc::new(EventFd::from_flags(
-            EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC,
-        )?);
+        let waker = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
         let (reloads, reload_inbox) = crossbeam_channel::bounded(8);
         let mut pipeline = Self {
             names,
             input_is_socket,
-            telemetry: Telemetry {
-                input: Arc::new(InputCounters::default()),
-                destinations: Vec::new(),
-            },
+            telemetry: Telemetry { input: Arc::new(InputCounters::default()), destinations: Vec::new() },
             shared: Arc::new(Shared::default()),
             waker,
             reloads,
@@ -86,11 +81,7 @@ impl Pipeline {
             thread: None,
         };
         pipeline.read_clock();
-        let lanes = config
-            .destinations
-            .iter()
-            .map(|d| pipeline.open(config, d))
-            .collect();
+        let lanes = config.destinations.iter().map(|d| pipeline.open(config, d)).collect();
         let ingest = Ingest {
             form: config.input,
             lanes,
@@ -106,11 +97,7 @@ impl Pipeline {
                 let _ = ended.send(());
             });
         };
-        pipeline.thread = Some(
-            std::thread::Builder::new()
-                .name("ingest".to_owned())
-                .spawn(work)?,
-        );
+        pipeline.thread = Some(std::thread::Builder::new().name("ingest".to_owned()).spawn(work)?);
         Ok((pipeline, input_end))
     }
 
@@ -129,19 +116,12 @@ impl Pipeline {
                 Ok(None) | Err(_) => Reason::DrainDeadline,
             }
         };
-        let output = Output::new(destination.target.clone(), consumer, Arc::clone(&counters));
+        let output =
+            Output::new(destination.target.clone(), destination.service, consumer, Arc::clone(&counters));
         self.outputs.spawn(output.run(expired));
-        self.routes.push(Route {
-            destination: destination.clone(),
-            expiry,
-        });
+        self.routes.push(Route { destination: destination.clone(), expiry });
         self.telemetry.destinations.push(Arc::clone(&counters));
-        Lane::new(
-            self.shape(config, destination),
-            producer,
-            self.policy(destination),
-            counters,
-        )
+        Lane::new(self.shape(config, destination), producer, self.policy(destination), counters)
     }
 
     fn wake(&self) -> Wake {
@@ -154,11 +134,7 @@ impl Pipeline {
 
     fn policy(&self, destination: &Destination) -> OnFull {
         // A stalled plugin stalls auditd and then the host's system calls; a file or a pipe can wait.
-        let auto = if self.input_is_socket {
-            OnFull::DropNewest
-        } else {
-            OnFull::Block
-        };
+        let auto = if self.input_is_socket { OnFull::DropNewest } else { OnFull::Block };
         destination.on_full.unwrap_or(auto)
     }
 
@@ -170,12 +146,7 @@ impl Pipeline {
             facility: config.facility,
             severity: config.severity,
             hostname: Field::hostname(full.as_bytes()),
-            own_names: self
-                .names
-                .all
-                .iter()
-                .map(|name| name.clone().into_bytes())
-                .collect(),
+            own_names: self.names.all.iter().map(|name| name.clone().into_bytes()).collect(),
             app_name: Field::app_name(config.app_name.as_bytes()),
             procid: std::process::id(),
             name_in_rfc3164: !matches!(destination.target, Target::Unix(_) | Target::UnixStream(_)),
@@ -192,23 +163,27 @@ impl Pipeline {
     }
 
     /// Puts `config` in place of the running one. Destinations that stay keep their queue and connection.
-    pub fn reload(&mut self, config: &Config) {
+    /// False, and nothing is changed, if the ingest thread has not taken up the reloads before.
+    pub fn reload(&mut self, config: &Config) -> bool {
+        if self.reloads.is_full() {
+            return false;
+        }
         let old: Vec<_> = std::mem::take(&mut self.routes).into_iter().map(Some).collect();
         let mut old = old;
         let mut lanes = Vec::new();
         for destination in &config.destinations {
             let kept = old.iter().position(|route| {
                 route.as_ref().is_some_and(|route| {
-                    route.destination.target == destination.target
-                        && route.destination.queue_size == destination.queue_size
+                    let old = &route.destination;
+                    old.target == destination.target
+                        && old.service == destination.service
+                        // One connection cannot change its framing.
+                        && old.framing == destination.framing
                 })
             });
             match kept.and_then(|index| Some((index, old[index].take()?))) {
                 Some((index, route)) => {
-                    self.routes.push(Route {
-                        destination: destination.clone(),
-                        ..route
-                    });
+                    self.routes.push(Route { destination: destination.clone(), ..route });
                     let shape = self.shape(config, destination);
                     lanes.push(NextLane::Keep(index, Box::new(shape), self.policy(destination)));
                 }
@@ -217,21 +192,17 @@ impl Pipeline {
         }
         for route in old.into_iter().flatten() {
             // Its task goes on until the queue is empty or the time is over.
-            let _ = route
-                .expiry
-                .send(Some((Instant::now() + config.drain_timeout, Reason::Removed)));
+            let _ = route.expiry.send(Some((Instant::now() + config.drain_timeout, Reason::Removed)));
         }
-        // Bounded, and the ingest thread takes it before its next wait; full means that reloads come
-        // faster than it can turn round, and then waiting is right.
-        let _ = self.reloads.send(Reload {
-            lanes,
-            drop_eoe: config.drop_eoe,
-        });
+        // There is room: this is the only sender.
+        let _ = self.reloads.try_send(Reload { lanes, drop_eoe: config.drop_eoe });
         self.wake_ingest();
+        true
     }
 
-    /// Ends the input now, as if it had ended by itself.
-    pub fn stop_reading(&self) {
+    /// Ends the input, as if it had ended by itself. `read_what_is_there`: after what has arrived is read.
+    pub fn stop_reading(&self, read_what_is_there: bool) {
+        self.shared.read_what_is_there.store(read_what_is_there, Ordering::Release);
         self.shared.stop.store(true, Ordering::Release);
         self.wake_ingest();
     }

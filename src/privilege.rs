@@ -20,9 +20,15 @@ use crate::sys;
 #[derive(Debug)]
 pub struct Confined {
     user: String,
+    root: bool,
 }
 
 impl Confined {
+    /// True if it runs with uid 0, under whatever name.
+    pub fn is_root(&self) -> bool {
+        self.root
+    }
+
     /// The user that the process runs as.
     pub fn user(&self) -> &str {
         &self.user
@@ -66,21 +72,13 @@ fn find(passwd: &str, name: &str) -> Option<Account> {
             return None;
         }
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some(Account {
-            name: name.to_owned(),
-            uid: Uid::from_raw(uid),
-            gid: Gid::from_raw(gid),
-        })
+        Some(Account { name: name.to_owned(), uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) })
     })
 }
 
 fn from_name_service(name: &str) -> Option<Account> {
     let user = User::from_name(name).ok()??;
-    Some(Account {
-        name: user.name,
-        uid: user.uid,
-        gid: user.gid,
-    })
+    Some(Account { name: user.name, uid: user.uid, gid: user.gid })
 }
 
 /// Becomes `account` if this process is root, and gives up every other privilege in any case.
@@ -95,17 +93,15 @@ pub fn confine(account: &Account) -> Result<Confined, String> {
             "cannot give up root: {single} threads are running already; this is a bug, please report it"
         ));
     }
-    let root = unistd::geteuid().is_root();
+    // Any of the three: a saved uid of 0 is a way back.
+    let ids = unistd::getresuid().map_err(io::Error::from).map_err(failed("getresuid"))?;
+    let root = [ids.real, ids.effective, ids.saved].iter().any(|id| id.is_root());
     if root {
         sys::drop_bounding_set();
         if account.uid.is_root() {
-            unistd::setgroups(&[])
-                .map_err(io::Error::from)
-                .map_err(failed("setgroups"))?;
+            unistd::setgroups(&[]).map_err(io::Error::from).map_err(failed("setgroups"))?;
         } else {
-            unistd::setgroups(&[])
-                .map_err(io::Error::from)
-                .map_err(failed("setgroups"))?;
+            unistd::setgroups(&[]).map_err(io::Error::from).map_err(failed("setgroups"))?;
             unistd::setresgid(account.gid, account.gid, account.gid)
                 .map_err(io::Error::from)
                 .map_err(failed("setresgid"))?;
@@ -115,16 +111,10 @@ pub fn confine(account: &Account) -> Result<Confined, String> {
         }
     }
     sys::clear_capabilities().map_err(failed("capset"))?;
-    prctl::set_no_new_privs()
-        .map_err(io::Error::from)
-        .map_err(failed("no_new_privs"))?;
+    prctl::set_no_new_privs().map_err(io::Error::from).map_err(failed("no_new_privs"))?;
     verify(account, root)?;
-    let user = if root {
-        account.name.clone()
-    } else {
-        current_user()
-    };
-    Ok(Confined { user })
+    let user = if root { account.name.clone() } else { current_user() };
+    Ok(Confined { user, root: unistd::geteuid().is_root() })
 }
 
 /// Reads everything back: a call that says yes and does nothing must not pass.
@@ -146,18 +136,10 @@ fn verify(account: &Account, was_root: bool) -> Result<(), String> {
         return Ok(());
     }
     let (users, groups) = (unistd::getresuid(), unistd::getresgid());
-    if !users.is_ok_and(|ids| {
-        [ids.real, ids.effective, ids.saved]
-            .iter()
-            .all(|id| *id == account.uid)
-    }) {
+    if !users.is_ok_and(|ids| [ids.real, ids.effective, ids.saved].iter().all(|id| *id == account.uid)) {
         return wrong("the user ids differ");
     }
-    if !groups.is_ok_and(|ids| {
-        [ids.real, ids.effective, ids.saved]
-            .iter()
-            .all(|id| *id == account.gid)
-    }) {
+    if !groups.is_ok_and(|ids| [ids.real, ids.effective, ids.saved].iter().all(|id| *id == account.gid)) {
         return wrong("the group ids differ");
     }
     if unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
@@ -169,12 +151,8 @@ fn verify(account: &Account, was_root: bool) -> Result<(), String> {
 fn current_user() -> String {
     let uid = unistd::geteuid();
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = passwd
-        .lines()
-        .find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
-    named
-        .and_then(|line| line.split(':').next())
-        .map_or_else(|| uid.to_string(), str::to_owned)
+    let named = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
+    named.and_then(|line| line.split(':').next()).map_or_else(|| uid.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -191,10 +169,6 @@ mod tests {
         assert!(find(PASSWD, "root").unwrap().uid.is_root());
         assert_eq!(find(PASSWD, "broken"), None);
         assert_eq!(find(PASSWD, "# comment"), None);
-        assert!(
-            account(Some("no such account"))
-                .unwrap_err()
-                .contains("no account `no such account`")
-        );
+        assert!(account(Some("no such account")).unwrap_err().contains("no account `no such account`"));
     }
 }

@@ -39,6 +39,8 @@ struct Shared {
     holding: AtomicBool,
     /// The producer wants to be woken as soon as something was settled.
     blocked: AtomicBool,
+    /// The producer is gone: what is in the ring is all that will come.
+    closed: AtomicBool,
     filled: Notify,
     wake: Wake,
 }
@@ -53,6 +55,7 @@ pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
         bytes: AtomicUsize::new(0),
         holding: AtomicBool::new(false),
         blocked: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
         filled: Notify::new(),
         wake,
     });
@@ -62,14 +65,7 @@ pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
         empties: empty_out,
         shared: Arc::clone(&shared),
     };
-    (
-        producer,
-        Consumer {
-            full: full_out,
-            empties: empty_in,
-            shared,
-        },
-    )
+    (producer, Consumer { full: full_out, empties: empty_in, shared })
 }
 
 /// The ingest thread's end.
@@ -135,6 +131,7 @@ impl Producer {
 impl Drop for Producer {
     fn drop(&mut self) {
         self.full = None;
+        self.shared.closed.store(true, SeqCst);
         self.shared.filled.notify_one();
     }
 }
@@ -165,6 +162,17 @@ impl Consumer {
         }
     }
 
+    /// Waits until the producer is gone and nothing is left. Dropping the future loses nothing.
+    pub async fn ended(&self) {
+        loop {
+            // In this order: what was pushed before the end is seen.
+            if self.shared.closed.load(SeqCst) && self.full.is_empty() {
+                return;
+            }
+            self.shared.filled.notified().await;
+        }
+    }
+
     /// Takes the next batch if there is one.
     pub fn try_next(&self) -> Option<Batch> {
         self.full.try_recv().ok()
@@ -184,17 +192,13 @@ impl Consumer {
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer")
-            .field("waiting", &self.oldest.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Producer").field("waiting", &self.oldest.len()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer")
-            .field("waiting", &self.full.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Consumer").field("waiting", &self.full.len()).finish_non_exhaustive()
     }
 }
 
@@ -216,10 +220,7 @@ mod tests {
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-            .block_on(future)
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
 
     #[test]

@@ -16,7 +16,8 @@ use tokio::io::unix::AsyncFd;
 pub const SEND_MANY: usize = 64;
 
 /// Sends each slice as one datagram on a connected socket, without waiting. Returns how many were taken,
-/// at least one. After a short count the reason shows up in the next call (sendmmsg(2)).
+/// at least one. A short count does not say why. Most reasons show up again in the next call; an error that
+/// the kernel gives only once (ECONNREFUSED on UDP) does not.
 ///
 /// # Errors
 /// The kernel's error for the first datagram; then none was sent.
@@ -43,6 +44,36 @@ pub fn send_many(socket: BorrowedFd<'_>, datagrams: &[IoSlice<'_>]) -> io::Resul
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// Bytes of the stream that the peer's kernel has acknowledged on a TCP connection that this side opened.
+/// Stays readable after the connection has ended.
+///
+/// # Errors
+/// The kernel's refusal, or one that is older than the field (4.1).
+pub fn tcp_acknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    /// Offset of `tcpi_bytes_acked` in `struct tcp_info` (linux/tcp.h).
+    const OFFSET: usize = 120;
+    let mut info = [0u8; OFFSET + 8];
+    let mut length = libc::socklen_t::try_from(info.len()).unwrap_or(0);
+    // SAFETY: `info` is writable for `length` bytes, and the kernel writes no more than that.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    match info.last_chunk::<8>() {
+        // The SYN counts as one byte.
+        Some(bytes) if length as usize == info.len() => Ok(u64::from_ne_bytes(*bytes).saturating_sub(1)),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
 /// Closes every descriptor from 3 on.
 ///
 /// Call before anything is opened: auditd 2.x leaks the other end of our stdin, and 3.0 leaks from 24 on.
@@ -54,10 +85,7 @@ pub fn close_all_from_3() {
     }
     // Before Linux 5.9.
     let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
-        .map(|dir| {
-            dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-                .collect()
-        })
+        .map(|dir| dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
         .unwrap_or_else(|_| (3..1024).collect());
     for fd in open.into_iter().filter(|fd| *fd >= 3) {
         // SAFETY: as above; closing a number that is not open only fails.
@@ -70,7 +98,7 @@ pub fn close_all_from_3() {
 /// Faults and job control get the default. Signals whose default is to end the process, and which nobody
 /// has reason to send us, stay ignored: a stranger with our user id could end the relay with them.
 pub fn reset_signals() {
-    const DEFAULT: [i32; 19] = [
+    const DEFAULT: [i32; 20] = [
         libc::SIGHUP,
         libc::SIGINT,
         libc::SIGQUIT,
@@ -80,6 +108,7 @@ pub fn reset_signals() {
         libc::SIGBUS,
         libc::SIGFPE,
         libc::SIGUSR1,
+        libc::SIGUSR2,
         libc::SIGSEGV,
         libc::SIGTERM,
         libc::SIGCHLD,
@@ -93,11 +122,7 @@ pub fn reset_signals() {
     ];
     // 32 and 33 belong to glibc (setresuid(2) on all threads works through one of them).
     for signal in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
-        let disposition = if DEFAULT.contains(&signal) {
-            libc::SIG_DFL
-        } else {
-            libc::SIG_IGN
-        };
+        let disposition = if DEFAULT.contains(&signal) { libc::SIG_DFL } else { libc::SIG_IGN };
         // SAFETY: neither value installs a handler; KILL and STOP are refused.
         unsafe { libc::signal(signal, disposition) };
     }
@@ -113,8 +138,8 @@ pub fn watch_signals(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
     unsafe { AsyncFd::register(signals) }.map_err(Into::into)
 }
 
-/// Drops every capability from the bounding set. Needs CAP_SETPCAP; refusals are left to the caller's
-/// verification.
+/// Drops every capability from the bounding set, as far as CAP_SETPCAP allows it: a precaution, since
+/// no_new_privs keeps execve(2) from giving any back.
 pub fn drop_bounding_set() {
     for capability in 0..64 {
         // SAFETY: PR_CAPBSET_DROP takes one number and touches no memory; unknown numbers are refused.
@@ -148,18 +173,11 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 /// # Errors
 /// The kernel's refusal.
 pub fn clear_capabilities() -> io::Result<()> {
-    let header = CapabilityHeader {
-        version: CAPABILITY_VERSION,
-        pid: 0,
-    };
+    let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let data = [CapabilityData::default(); 2];
     // SAFETY: both pointers are to live structs of the layout that capset(2) states for version 3.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// True if the calling thread has any effective, permitted or inheritable capability.
@@ -167,19 +185,14 @@ pub fn clear_capabilities() -> io::Result<()> {
 /// # Errors
 /// The kernel's refusal.
 pub fn has_capabilities() -> io::Result<bool> {
-    let mut header = CapabilityHeader {
-        version: CAPABILITY_VERSION,
-        pid: 0,
-    };
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let mut data = [CapabilityData::default(); 2];
     // SAFETY: as in `clear_capabilities`; the kernel writes two data words.
     let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(data
-        .iter()
-        .any(|word| word.effective | word.permitted | word.inheritable != 0))
+    Ok(data.iter().any(|word| word.effective | word.permitted | word.inheritable != 0))
 }
 
 /// Local time's offset from UTC in seconds east, at `seconds` since 1970. UTC where the zone is unknown.
@@ -218,10 +231,7 @@ pub fn canonical_name(name: &str) -> Option<String> {
         None
     } else {
         // SAFETY: ai_canonname is a NUL-terminated string owned by the list.
-        unsafe { CStr::from_ptr(canonical) }
-            .to_str()
-            .ok()
-            .map(str::to_owned)
+        unsafe { CStr::from_ptr(canonical) }.to_str().ok().map(str::to_owned)
     };
     // SAFETY: `list` came from getaddrinfo and is not used again.
     unsafe { libc::freeaddrinfo(list) };
@@ -264,6 +274,27 @@ mod tests {
         drop(receiver);
         let error = send_many(sender.as_fd(), &[IoSlice::new(b"late")]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn acknowledged_bytes_are_counted_from_the_first_and_known_after_a_reset() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        assert_eq!(tcp_acknowledged(client.as_fd()).unwrap(), 0);
+        client.write_all(&[b'x'; 1000]).unwrap();
+        server.read_exact(&mut [0; 1000]).unwrap();
+        client.write_all(&[b'y'; 10]).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while tcp_acknowledged(client.as_fd()).unwrap() < 1010 && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(tcp_acknowledged(client.as_fd()).unwrap(), 1010);
+        // Closed with data unread, the server resets the connection.
+        drop(server);
+        assert!(client.read(&mut [0; 1]).is_err());
+        assert_eq!(tcp_acknowledged(client.as_fd()).unwrap(), 1010);
     }
 
     #[test]

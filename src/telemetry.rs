@@ -27,13 +27,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [
-        Self::Overflow,
-        Self::Oversize,
-        Self::DrainDeadline,
-        Self::Removed,
-        Self::Closed,
-    ];
+    const ALL: [Self; 5] = [Self::Overflow, Self::Oversize, Self::DrainDeadline, Self::Removed, Self::Closed];
 
     /// The name in report and notices.
     pub fn name(self) -> &'static str {
@@ -92,6 +86,8 @@ struct OutputSide {
     connects: AtomicU64,
     failures: AtomicU64,
     cut: AtomicU64,
+    replayed: AtomicU64,
+    unacknowledged: AtomicU64,
     /// Longest message the destination takes, as learned from EMSGSIZE; 0: not known.
     size_limit: AtomicUsize,
 }
@@ -121,17 +117,9 @@ impl DestinationCounters {
     /// Starts at zero, for a destination that gets no records yet.
     pub fn new(url: String) -> Arc<Self> {
         let far = || AtomicU64::new(u64::MAX);
-        let ingest = IngestSide {
-            from: far(),
-            until: far(),
-            lost: Default::default(),
-            cut: AtomicU64::new(0),
-        };
-        Arc::new(Self {
-            url,
-            ingest,
-            output: OutputSide::default(),
-        })
+        let ingest =
+            IngestSide { from: far(), until: far(), lost: Default::default(), cut: AtomicU64::new(0) };
+        Arc::new(Self { url, ingest, output: OutputSide::default() })
     }
 
     /// Ingest thread: the destination gets every record from now on, `forwarded` having gone before.
@@ -179,19 +167,34 @@ impl DestinationCounters {
         add(&self.output.failures, 1);
     }
 
+    /// Output: records that go out again after a connection has ended.
+    pub fn replayed(&self, records: u64) {
+        add(&self.output.replayed, records);
+    }
+
+    /// Output: records that a living connection had taken at the end without acknowledging them.
+    pub fn unacknowledged(&self, records: u64) {
+        add(&self.output.unacknowledged, records);
+    }
+
     /// Output: one message was cut because the transport refused its length.
     pub fn cut_at_output(&self) {
         add(&self.output.cut, 1);
     }
 
-    /// Output: the destination takes no message longer than `bytes`.
-    pub fn learn_size_limit(&self, bytes: usize) {
-        self.output.size_limit.store(bytes, Relaxed);
+    /// Output: the destination takes no message longer than `bytes`; `None`: nothing is known of a limit.
+    pub fn learn_size_limit(&self, bytes: Option<usize>) {
+        self.output.size_limit.store(bytes.unwrap_or(0), Relaxed);
     }
 
     /// What [`Self::learn_size_limit`] was told last.
     pub fn size_limit(&self) -> Option<usize> {
         Some(self.output.size_limit.load(Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    /// Records that the output has lost for `reason`.
+    pub fn lost_by_output(&self, reason: Reason) -> u64 {
+        self.output.lost[reason as usize].load(Ordering::Acquire)
     }
 
     fn lost(&self, reason: Reason) -> u64 {
@@ -246,7 +249,10 @@ pub struct FilteredBy {
 pub struct DestinationReport {
     /// As configured.
     pub url: String,
-    /// Handed to the transport: the kernel has taken them for the destination.
+    /// Records meant for it: `read - filtered` since it was configured. `due = sent + lost + in_flight`.
+    pub due: u64,
+    /// Over TCP: acknowledged by the peer's kernel. Elsewhere, and over TCP with `replay = "off"`: taken by our
+    /// own kernel for the destination.
     pub sent: u64,
     /// Lost, by reason; reasons that never happened are left out.
     pub lost: std::collections::BTreeMap<&'static str, u64>,
@@ -260,6 +266,11 @@ pub struct DestinationReport {
     pub failures: u64,
     /// Messages cut to the size limit; they are part of `sent`.
     pub cut: u64,
+    /// Records sent once more because their connection ended before they were acknowledged: the receiver may
+    /// have them twice, with the same sequenceId.
+    pub replayed: u64,
+    /// Records among `sent` that were not acknowledged yet when the relay ended.
+    pub unacknowledged: u64,
 }
 
 /// Everything that is counted.
@@ -283,6 +294,7 @@ impl DestinationCounters {
         let settled = sent + lost.values().sum::<u64>();
         DestinationReport {
             url: self.url.clone(),
+            due: 0,
             sent,
             in_flight: settled,
             lost,
@@ -290,6 +302,8 @@ impl DestinationCounters {
             reconnects: self.output.connects.load(Relaxed).saturating_sub(1),
             failures: self.output.failures.load(Relaxed),
             cut: self.ingest.cut.load(Relaxed) + self.output.cut.load(Relaxed),
+            replayed: self.output.replayed.load(Relaxed),
+            unacknowledged: self.output.unacknowledged.load(Relaxed),
         }
     }
 }
@@ -310,11 +324,7 @@ pub struct Process {
 impl Telemetry {
     /// Takes a snapshot.
     pub fn report(&self, process: Process) -> Report {
-        let mut destinations: Vec<_> = self
-            .destinations
-            .iter()
-            .map(|counters| counters.settled())
-            .collect();
+        let mut destinations: Vec<_> = self.destinations.iter().map(|counters| counters.settled()).collect();
         let filtered_by = FilteredBy {
             eoe: self.input.filtered_eoe.load(Ordering::Acquire),
             empty: self.input.filtered_empty.load(Ordering::Acquire),
@@ -324,6 +334,7 @@ impl Telemetry {
         for (destination, counters) in destinations.iter_mut().zip(&self.destinations) {
             let until = counters.ingest.until.load(Ordering::Acquire).min(forwarded);
             let due = until.saturating_sub(counters.ingest.from.load(Ordering::Acquire));
+            destination.due = due;
             destination.in_flight = due.saturating_sub(destination.in_flight);
         }
         Report {
@@ -345,9 +356,7 @@ impl Telemetry {
 impl Report {
     /// True if some destination has lost records or still holds some.
     pub fn has_undelivered(&self) -> bool {
-        self.destinations
-            .iter()
-            .any(|d| d.in_flight > 0 || d.lost.contains_key(Reason::DrainDeadline.name()))
+        self.destinations.iter().any(|d| d.in_flight > 0 || d.lost.contains_key(Reason::DrainDeadline.name()))
     }
 
     /// One line for people.
@@ -367,6 +376,12 @@ impl Report {
             line += &format!(", in flight {}", d.in_flight);
             if d.cut > 0 {
                 line += &format!(", cut {}", d.cut);
+            }
+            if d.unacknowledged > 0 {
+                line += &format!(", {} of the sent not acknowledged", d.unacknowledged);
+            }
+            if d.replayed > 0 {
+                line += &format!(", sent again {}", d.replayed);
             }
             if d.reconnects > 0 {
                 line += &format!(", reconnects {}", d.reconnects);
@@ -393,16 +408,8 @@ mod tests {
         first.sent(9);
         first.lost_at_ingest(Reason::Overflow, 1);
         first.lost_at_output(Reason::DrainDeadline, 1);
-        let telemetry = Telemetry {
-            input,
-            destinations: vec![first, late],
-        };
-        let process = Process {
-            pid: 1,
-            uptime_seconds: 0.0,
-            input: "text",
-            user: "nobody".to_owned(),
-        };
+        let telemetry = Telemetry { input, destinations: vec![first, late] };
+        let process = Process { pid: 1, uptime_seconds: 0.0, input: "text", user: "nobody".to_owned() };
         let report = telemetry.report(process);
         for (d, base) in report.destinations.iter().zip([0, 5]) {
             assert_eq!(
@@ -422,12 +429,7 @@ mod tests {
         telemetry.destinations[1].sent(8);
         telemetry.destinations[1].end(telemetry.input.forwarded());
         telemetry.input.add(|c| &c.read, 100);
-        let process = Process {
-            pid: 1,
-            uptime_seconds: 0.0,
-            input: "text",
-            user: "nobody".to_owned(),
-        };
+        let process = Process { pid: 1, uptime_seconds: 0.0, input: "text", user: "nobody".to_owned() };
         assert_eq!(telemetry.report(process).destinations[1].in_flight, 0);
     }
 }

@@ -14,7 +14,10 @@ const LAW: &[(&str, &[&str])] = &[
     ("batch.rs", &["crate::syslog", "crate::queue", "crate::output"]),
     ("output/retry.rs", PURE),
     ("config/units.rs", PURE),
-    ("queue.rs", &["std::net", "nix::", "socket2", "crate::syslog", "crate::output", "crate::config", "log::"]),
+    (
+        "queue.rs",
+        &["std::net", "nix::", "socket2", "crate::syslog", "crate::output", "crate::config", "log::"],
+    ),
     ("input.rs", &["tokio", "crate::syslog", "crate::output", "crate::config", "crate::queue"]),
     ("ingest.rs", &["tokio", "socket2", "std::net", "crate::output", "crate::config", "crate::control"]),
     ("output", &["crate::audit", "crate::config", "crate::ingest", "crate::control", "clap"]),
@@ -23,14 +26,29 @@ const LAW: &[(&str, &[&str])] = &[
     ("telemetry.rs", &["std::io", "std::net", "tokio", "nix", "crate::output", "crate::ingest"]),
     ("privilege.rs", &["crate::output", "crate::ingest", "crate::control", "tokio", "clap"]),
     ("pipeline.rs", &["clap", "serde", "std::net"]),
-    ("control.rs", &["crate::audit", "crate::syslog", "crate::batch", "crate::queue", "crate::output", "clap"]),
+    (
+        "control.rs",
+        &["crate::audit", "crate::syslog", "crate::batch", "crate::queue", "crate::output", "clap"],
+    ),
     ("sys.rs", &["crate::"]),
 ];
 
 /// What makes code depend on more than its arguments.
 const PURE: &[&str] = &[
-    "std::io", "std::net", "std::fs", "std::env", "std::thread", "std::process", "Instant::now", "SystemTime", "tokio",
-    "crossbeam", "nix::", "libc", "log::", "socket2",
+    "std::io",
+    "std::net",
+    "std::fs",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "Instant::now",
+    "SystemTime",
+    "tokio",
+    "crossbeam",
+    "nix::",
+    "libc",
+    "log::",
+    "socket2",
 ];
 
 fn sources(dir: &str) -> Vec<(String, String)> {
@@ -69,7 +87,8 @@ fn rooms_import_only_what_the_law_allows() {
     let mut broken = Vec::new();
     for (file, text) in sources("src") {
         for (room, forbidden) in LAW {
-            let inside = file == *room || file == format!("{room}.rs") || file.starts_with(&format!("{room}/"));
+            let inside =
+                file == *room || file == format!("{room}.rs") || file.starts_with(&format!("{room}/"));
             if !inside {
                 continue;
             }
@@ -92,7 +111,9 @@ fn unsafe_stands_in_one_room_only() {
             if Some(file.as_str()) == exempt {
                 continue;
             }
-            for (line, text) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for (line, text) in
+                text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+            {
                 let says_unsafe = text.contains("unsafe ") || text.contains("allow(unsafe_code)");
                 assert!(!says_unsafe || text.contains('"'), "{dir}/{file}:{}: {text}", line + 1);
             }
@@ -120,7 +141,8 @@ fn every_file_says_what_it_promises() {
 
 #[test]
 fn the_load_generator_shares_no_code_with_the_relay() {
-    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("loadgen/Cargo.toml")).unwrap();
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("loadgen/Cargo.toml")).unwrap();
     assert!(!manifest.contains("path = \"..\"") && !manifest.contains("audit-relay ="), "{manifest}");
     for (file, text) in sources("loadgen/src") {
         assert!(!text.contains("audit_relay::"), "{file}");

@@ -58,8 +58,11 @@ fn journald_reads_what_auto_sends() {
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaints}");
 
-    let entries: Vec<serde_json::Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let entries: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(entries.len(), expected.len(), "{complaints}");
     let pids: BTreeMap<_, usize> = entries.iter().fold(BTreeMap::new(), |mut pids, entry| {
         *pids.entry(entry["SYSLOG_PID"].as_str().unwrap_or_default()).or_default() += 1;
@@ -67,7 +70,11 @@ fn journald_reads_what_auto_sends() {
     });
     assert_eq!(pids.len(), 1, "one relay, one pid: {pids:?}");
     for (entry, line) in entries.iter().zip(expected) {
-        assert_eq!((entry["SYSLOG_FACILITY"].as_str(), entry["PRIORITY"].as_str()), (Some("22"), Some("6")), "{entry}");
+        assert_eq!(
+            (entry["SYSLOG_FACILITY"].as_str(), entry["PRIORITY"].as_str()),
+            (Some("22"), Some("6")),
+            "{entry}"
+        );
         // journald strips trailing white space; the records with bytes that the relay escapes are compared
         // in stdin_to_unix.rs.
         let message = entry["MESSAGE"].as_str().unwrap_or_default();

@@ -66,12 +66,7 @@ impl Header {
             _ => false,
         };
         let sane = sane_length && (number <= 0xFFFF || number == u32::MAX) && size <= 8970;
-        sane.then_some(Self {
-            version,
-            length: length as usize,
-            number,
-            size: size as usize,
-        })
+        sane.then_some(Self { version, length: length as usize, number, size: size as usize })
     }
 
     fn frame_len(&self) -> usize {
@@ -112,29 +107,17 @@ pub(super) struct Frames {
 impl Frames {
     /// Finds out the layout from the first frames.
     pub(super) fn detect() -> Self {
-        Self {
-            layout: Layout::Unknown,
-            locked: false,
-            tail: 0,
-        }
+        Self { layout: Layout::Unknown, locked: false, tail: 0 }
     }
 
     /// Reads exact frames, whatever they look like.
     pub(super) fn exact() -> Self {
-        Self {
-            layout: Layout::Exact,
-            locked: true,
-            tail: 0,
-        }
+        Self { layout: Layout::Exact, locked: true, tail: 0 }
     }
 
     /// Reads fixed frames, whatever they look like.
     pub(super) fn fixed() -> Self {
-        Self {
-            layout: Layout::Fixed,
-            locked: true,
-            tail: 0,
-        }
+        Self { layout: Layout::Fixed, locked: true, tail: 0 }
     }
 
     /// Takes the next frame off the front of `input`. `ended` says that nothing will follow.
@@ -142,22 +125,17 @@ impl Frames {
         if self.tail > 0 {
             let consumed = self.tail.min(input.len());
             self.tail -= consumed;
-            return if consumed == 0 {
-                Step::More
-            } else {
-                Step::Tail { consumed }
-            };
+            return if consumed == 0 { Step::More } else { Step::Tail { consumed } };
         }
         if let Layout::AfterFirst { tail } = self.layout {
             match Self::judge(input, tail) {
                 Some(layout) => self.layout = layout,
                 None if !ended || input.is_empty() => return Step::More,
+                None if Header::read(input).is_some() && input.len() != tail => self.layout = Layout::Exact,
                 // The one and only frame was a fixed one.
                 None if input.len() == tail => return Step::Tail { consumed: tail },
                 None => {
-                    return Step::Skipped {
-                        consumed: input.len(),
-                    };
+                    return Step::Skipped { consumed: input.len() };
                 }
             }
             if self.layout == Layout::Fixed {
@@ -166,9 +144,7 @@ impl Frames {
         }
         if input.len() < HEADER {
             return if ended && !input.is_empty() {
-                Step::Skipped {
-                    consumed: input.len(),
-                }
+                Step::Skipped { consumed: input.len() }
             } else {
                 Step::More
             };
@@ -184,10 +160,19 @@ impl Frames {
         if input.len() < HEADER {
             return None;
         }
-        let at_tail = (input.len() >= tail + HEADER).then(|| Header::starts_record(&input[tail..]));
-        match (Header::read(input).is_some(), at_tail) {
+        let exact = Header::read(input);
+        if input.len() < tail {
+            // A fixed frame is written in one call and arrives whole, so this is not one's tail.
+            let next = exact.and_then(|header| input.get(header.frame_len()..));
+            let followed = next.is_some_and(|next| Header::read(next).is_some());
+            return (followed || Header::starts_record(input)).then_some(Layout::Exact);
+        }
+        if input.len() < tail + HEADER {
+            return None;
+        }
+        match (exact.is_some(), Header::read(&input[tail..]).is_some()) {
             // Both places look right: the exact layout is the true one only if its frames lead there.
-            (true, Some(true)) => {
+            (true, true) => {
                 let mut at = 0;
                 while at < tail {
                     match Header::read(&input[at..]) {
@@ -197,11 +182,10 @@ impl Frames {
                 }
                 Some(if at == tail { Layout::Exact } else { Layout::Fixed })
             }
-            (true, _) => Some(Layout::Exact),
-            (false, Some(true)) => Some(Layout::Fixed),
+            (true, false) => Some(Layout::Exact),
+            (false, true) => Some(Layout::Fixed),
             // Neither: the place is lost, and the search for the next header begins here.
-            (false, Some(false)) => Some(Layout::Unknown),
-            (false, None) => None,
+            (false, false) => Some(Layout::Unknown),
         }
     }
 
@@ -228,9 +212,7 @@ impl Frames {
         let end = end.min(input.len());
         let payload = &input[header.length.min(end)..end];
         if whole && !self.locked && self.layout == Layout::Unknown && stated < FIXED_FRAME {
-            self.layout = Layout::AfterFirst {
-                tail: FIXED_FRAME - stated,
-            };
+            self.layout = Layout::AfterFirst { tail: FIXED_FRAME - stated };
         } else if self.layout == Layout::Fixed {
             self.tail = FIXED_FRAME.saturating_sub(stated);
         }
@@ -243,10 +225,7 @@ impl Frames {
         if record.text.is_empty() {
             return Step::Empty { consumed: end };
         }
-        Step::Record {
-            record,
-            consumed: end,
-        }
+        Step::Record { record, consumed: end }
     }
 
     /// Passes over bytes up to the next place where a frame may start.
@@ -262,11 +241,17 @@ impl Frames {
             // The last bytes may be the start of a header.
             None => input.len().saturating_sub(CERTAIN - 1),
         };
-        if consumed == 0 {
-            Step::More
-        } else {
-            Step::Skipped { consumed }
-        }
+        if consumed == 0 { Step::More } else { Step::Skipped { consumed } }
+    }
+}
+
+/// True if a binary stream starts so, `None` if too little of it is there to tell.
+pub(super) fn starts_stream(input: &[u8]) -> Option<bool> {
+    let word = |at: usize| input.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+    match input.first() {
+        Some(0..=8) => Some(word(0)? <= 15 && (16..=64).contains(&word(4)?)),
+        Some(_) => Some(false),
+        None => None,
     }
 }
 
@@ -315,13 +300,8 @@ mod tests {
     #[test]
     fn exact_and_fixed_frames_of_both_versions() {
         for make in [exact, fixed] {
-            let stream = [
-                make(0, 1200, A),
-                make(1, 1300, B),
-                make(0, 1320, EOE),
-                make(1, u32::MAX, B),
-            ]
-            .concat();
+            let stream =
+                [make(0, 1200, A), make(1, 1300, B), make(0, 1320, EOE), make(1, u32::MAX, B)].concat();
             for form in [InputForm::Auto, InputForm::Binary] {
                 let got = run(form, &stream, &[]);
                 assert_eq!(got.texts, [A, B, EOE, B], "{form:?}");
@@ -354,34 +334,37 @@ mod tests {
         let fake = exact(1, 1300, planted);
         first[at..at + fake.len()].copy_from_slice(&fake);
         let stream = [first, fixed(1, 1300, B), fixed(0, 1320, EOE)].concat();
-        assert_eq!(run(InputForm::Auto, &stream, &[]).texts, [A, B, EOE]);
+        for cuts in [&[][..], &[FIXED_FRAME], &[FIXED_FRAME + 3]] {
+            assert_eq!(run(InputForm::Auto, &stream, cuts).texts, [A, B, EOE], "{cuts:?}");
+        }
         assert_eq!(run(InputForm::BinaryFixed, &stream, &[]).texts, [A, B, EOE]);
+    }
+
+    #[test]
+    fn a_fixed_stream_goes_on_with_records_that_look_like_nothing() {
+        let stream = [
+            fixed(0, 1200, A),
+            fixed(1, u32::MAX, b"anything at all"),
+            fixed(1, 1300, b""),
+            fixed(1, 1300, B),
+        ];
+        let got = run(InputForm::Auto, &stream.concat(), &[FIXED_FRAME]);
+        assert_eq!((got.texts, got.skipped), (vec![A.to_vec(), b"anything at all".to_vec(), B.to_vec()], 0));
     }
 
     #[test]
     fn full_size_payloads_fit_both_layouts() {
         let mut payload = A.to_vec();
         payload.resize(MAX_PAYLOAD, b'x');
-        let stream = [
-            exact(0, 1309, &payload),
-            exact(0, 1309, &payload),
-            exact(0, 1200, A),
-            exact(1, 1300, B),
-        ]
-        .concat();
-        assert_eq!(
-            run(InputForm::Auto, &stream, &[]).texts,
-            [&payload[..], &payload, A, B]
-        );
+        let stream =
+            [exact(0, 1309, &payload), exact(0, 1309, &payload), exact(0, 1200, A), exact(1, 1300, B)]
+                .concat();
+        assert_eq!(run(InputForm::Auto, &stream, &[]).texts, [&payload[..], &payload, A, B]);
     }
 
     #[test]
     fn version_0_above_formatted_text_as_2_6_0_to_2_6_3_sent_it() {
-        let got = run(
-            InputForm::Auto,
-            &[exact(0, 1300, B), exact(0, 1300, B)].concat(),
-            &[],
-        );
+        let got = run(InputForm::Auto, &[exact(0, 1300, B), exact(0, 1300, B)].concat(), &[]);
         assert_eq!(got.texts, [B, B]);
         assert_eq!(got.prefixed, 0);
     }
@@ -393,13 +376,8 @@ mod tests {
             frame.extend_from_slice(payload);
             frame
         };
-        let stream = [
-            overstated(1200, A),
-            overstated(1300, A),
-            overstated(1320, EOE),
-            overstated(1307, A),
-        ]
-        .concat();
+        let stream =
+            [overstated(1200, A), overstated(1300, A), overstated(1320, EOE), overstated(1307, A)].concat();
         let got = run(InputForm::Auto, &stream, &[]);
         assert_eq!(got.texts, [A, A, EOE, A]);
         assert_eq!(got.skipped, 0);
@@ -409,14 +387,9 @@ mod tests {
     fn garbage_is_skipped_and_counted() {
         let garbage = b"\0\0\0\0\x10\0\0\0junk that is no header at all\xff\xff";
         for make in [exact, fixed] {
-            let stream = [
-                make(0, 1200, A),
-                make(1, 1300, B),
-                garbage.to_vec(),
-                make(0, 1200, A),
-                make(1, 1300, B),
-            ]
-            .concat();
+            let stream =
+                [make(0, 1200, A), make(1, 1300, B), garbage.to_vec(), make(0, 1200, A), make(1, 1300, B)]
+                    .concat();
             let got = run(InputForm::Auto, &stream, &[]);
             assert_eq!(got.texts, [A, B, A, B]);
             assert_eq!(got.skipped, garbage.len());
@@ -437,10 +410,7 @@ mod tests {
             .flat_map(|w| w.to_ne_bytes())
             .collect();
         frame.extend_from_slice(B);
-        assert_eq!(
-            run(InputForm::Binary, &[frame.clone(), frame].concat(), &[]).texts,
-            [B, B]
-        );
+        assert_eq!(run(InputForm::Binary, &[frame.clone(), frame].concat(), &[]).texts, [B, B]);
     }
 
     #[test]

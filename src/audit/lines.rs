@@ -39,11 +39,7 @@ impl Lines {
             return Step::More;
         }
         let record = Record::from_text(line);
-        if record.text.is_empty() {
-            Step::Empty { consumed }
-        } else {
-            Step::Record { record, consumed }
-        }
+        if record.text.is_empty() { Step::Empty { consumed } } else { Step::Record { record, consumed } }
     }
 }
 
@@ -69,10 +65,7 @@ mod tests {
             (b"\n\na\n\n", vec![b"a"]),
             (b"a\0\n\0\nb\0c\n", vec![b"a", b"b\0c"]),
             (&long, vec![&long[..]]),
-            (
-                &endless,
-                vec![&endless[..MAX_LINE], &endless[..MAX_LINE], &endless[..5]],
-            ),
+            (&endless, vec![&endless[..MAX_LINE], &endless[..MAX_LINE], &endless[..5]]),
         ] {
             assert_eq!(lines(input, &[]), expected);
         }

@@ -48,6 +48,16 @@ pub enum Kind<'a> {
     Numbered(u32),
 }
 
+/// The value of a `key=` field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Key<'a> {
+    /// It stood in quotes.
+    Plain(&'a [u8]),
+    /// It stood bare, which the kernel does with values in hex: those with odd characters, and several keys
+    /// joined by 0x01.
+    Encoded(&'a [u8]),
+}
+
 /// One audit record, borrowed from the input block.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
@@ -85,13 +95,7 @@ impl<'a> Record<'a> {
             rest = skip_space(&after[end..]);
         }
         let stamp = rest.strip_prefix(b"msg=").and_then(parse_stamp);
-        Self {
-            text,
-            needs_prefix: false,
-            node,
-            kind,
-            stamp,
-        }
+        Self { text, needs_prefix: false, node, kind, stamp }
     }
 
     /// Reads the payload of a version 0 frame whose header names record number `number`.
@@ -101,13 +105,7 @@ impl<'a> Record<'a> {
             None => Kind::Numbered(number),
         };
         let text = trim_nul(payload);
-        Self {
-            text,
-            needs_prefix: true,
-            node: None,
-            kind: Some(kind),
-            stamp: parse_stamp(text),
-        }
+        Self { text, needs_prefix: true, node: None, kind: Some(kind), stamp: parse_stamp(text) }
     }
 
     /// True if type and stamp were both found.
@@ -120,9 +118,8 @@ impl<'a> Record<'a> {
         self.kind == Some(Kind::Named(b"EOE"))
     }
 
-    /// Iterates over the values of every `key=` field that the kernel wrote: quoted values bare, hex
-    /// values (several keys joined by 0x01) still in hex, `(null)` left out.
-    pub fn keys(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    /// Iterates over the values of every `key=` field; `(null)` is left out.
+    pub fn keys(&self) -> impl Iterator<Item = Key<'a>> + use<'a> {
         // The kernel writes key= last in SYSCALL and CONFIG_CHANGE records; text that a user wrote stands
         // in msg='...' of other types, so it can name a key too, and the receiver must know the type.
         let body = match memchr::memrchr(0x1d, self.text) {
@@ -132,10 +129,10 @@ impl<'a> Record<'a> {
         memchr::memmem::find_iter(body, b" key=").filter_map(|at| {
             let value = &body[at + 5..];
             if let Some(quoted) = value.strip_prefix(b"\"") {
-                return memchr::memchr(b'"', quoted).map(|end| &quoted[..end]);
+                return memchr::memchr(b'"', quoted).map(|end| Key::Plain(&quoted[..end]));
             }
             let value = &value[..word_end(value)];
-            (!value.is_empty() && value != b"(null)").then_some(value)
+            (!value.is_empty() && value != b"(null)").then_some(Key::Encoded(value))
         })
     }
 }
@@ -170,10 +167,7 @@ fn parse_stamp(text: &[u8]) -> Option<Stamp> {
     if ms > Stamp::MAX_MS {
         return None;
     }
-    Some(Stamp {
-        ms,
-        serial: u32::try_from(serial).ok()?,
-    })
+    Some(Stamp { ms, serial: u32::try_from(serial).ok()? })
 }
 
 /// Reads decimal digits up to `end` and returns the value and what follows `end`. At most 18 digits, so
@@ -204,17 +198,9 @@ mod tests {
 
     #[test]
     fn text_forms() {
-        let stamp = Some(Stamp {
-            ms: 1_795_424_551_650,
-            serial: 6839,
-        });
+        let stamp = Some(Stamp { ms: 1_795_424_551_650, serial: 6839 });
         for (line, node, kind, expected) in [
-            (
-                "type=SYSCALL msg=audit(1795424551.650:6839): a=1",
-                None,
-                named("SYSCALL"),
-                stamp,
-            ),
+            ("type=SYSCALL msg=audit(1795424551.650:6839): a=1", None, named("SYSCALL"), stamp),
             (
                 "node=web-1 type=CWD msg=audit(1795424551.650:6839): cwd=\"/\"",
                 Some("web-1"),
@@ -222,58 +208,25 @@ mod tests {
                 stamp,
             ),
             // Continuation EXECVE records have two spaces; EOE comes with and without a trailing one.
-            (
-                "type=EXECVE msg=audit(1795424551.650:6839):  a269=\"x\"",
-                None,
-                named("EXECVE"),
-                stamp,
-            ),
-            (
-                "type=EOE msg=audit(1795424551.650:6839): ",
-                None,
-                named("EOE"),
-                stamp,
-            ),
-            (
-                "type=EOE msg=audit(1795424551.650:6839):",
-                None,
-                named("EOE"),
-                stamp,
-            ),
-            (
-                "type=UNKNOWN[1199] msg=audit(1795424551.650:6839): ",
-                None,
-                named("UNKNOWN[1199]"),
-                stamp,
-            ),
+            ("type=EXECVE msg=audit(1795424551.650:6839):  a269=\"x\"", None, named("EXECVE"), stamp),
+            ("type=EOE msg=audit(1795424551.650:6839): ", None, named("EOE"), stamp),
+            ("type=EOE msg=audit(1795424551.650:6839):", None, named("EOE"), stamp),
+            ("type=UNKNOWN[1199] msg=audit(1795424551.650:6839): ", None, named("UNKNOWN[1199]"), stamp),
             // A sender on the network may print fewer digits of the millisecond.
             (
                 "type=USER msg=audit(1795424551.5:1): x",
                 None,
                 named("USER"),
-                Some(Stamp {
-                    ms: 1_795_424_551_005,
-                    serial: 1,
-                }),
+                Some(Stamp { ms: 1_795_424_551_005, serial: 1 }),
             ),
             // auditd 4.2.0 and 4.2.1 lose the last 16 bytes of RAW records.
             ("type=EOE msg=audit(179542", None, named("EOE"), None),
             ("type=X msg=lost", None, named("X"), None),
-            (
-                "type=X msg=audit(99999999999999999999.1:1):",
-                None,
-                named("X"),
-                None,
-            ),
+            ("type=X msg=audit(99999999999999999999.1:1):", None, named("X"), None),
             ("type=X msg=audit(253402300800.000:1):", None, named("X"), None),
             ("type=X msg=audit(1.1000:1):", None, named("X"), None),
             ("type=X msg=audit(1.1:4294967296):", None, named("X"), None),
-            (
-                "type= msg=audit(1.001:1):",
-                None,
-                None,
-                Some(Stamp { ms: 1_001, serial: 1 }),
-            ),
+            ("type= msg=audit(1.001:1):", None, None, Some(Stamp { ms: 1_001, serial: 1 })),
             ("garbage", None, None, None),
             ("", None, None, None),
             ("node=", None, None, None),
@@ -298,13 +251,7 @@ mod tests {
     fn raw_forms() {
         let record = Record::from_raw(1300, b"audit(1795424674.445:4827): op=start");
         assert_eq!(record.kind, named("SYSCALL"));
-        assert_eq!(
-            record.stamp,
-            Some(Stamp {
-                ms: 1_795_424_674_445,
-                serial: 4827
-            })
-        );
+        assert_eq!(record.stamp, Some(Stamp { ms: 1_795_424_674_445, serial: 4827 }));
         assert!(record.needs_prefix && record.is_decoded());
 
         let cut = Record::from_raw(1320, b"audit(179542");
@@ -317,23 +264,16 @@ mod tests {
         let keys = |text: &'static str| Record::from_text(text.as_bytes()).keys().collect::<Vec<_>>();
         assert_eq!(
             keys("type=SYSCALL msg=audit(1.001:1): a=1 key=\"exec\"\x1dARCH=x86_64 key=\"no\""),
-            [b"exec"]
+            [Key::Plain(b"exec")]
         );
-        assert_eq!(keys("type=SYSCALL msg=audit(1.001:1): key=6E6F01"), [b"6E6F01"]);
+        assert_eq!(keys("type=SYSCALL msg=audit(1.001:1): key=6E6F01"), [Key::Encoded(b"6E6F01")]);
         assert!(keys("type=SYSCALL msg=audit(1.001:1): key=(null)").is_empty());
         assert!(keys("type=SYSCALL msg=audit(1.001:1): key=\"open").is_empty());
     }
 
     #[test]
     fn a_stamp_prints_as_ausearch_takes_it() {
-        assert_eq!(
-            Stamp {
-                ms: 1_795_424_551_005,
-                serial: 21
-            }
-            .to_string(),
-            "1795424551.005:21"
-        );
+        assert_eq!(Stamp { ms: 1_795_424_551_005, serial: 21 }.to_string(), "1795424551.005:21");
     }
 
     proptest! {

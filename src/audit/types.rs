@@ -6,10 +6,7 @@
 
 /// Returns the printable name of record number `number`, or `None` where auditd prints `UNKNOWN[n]`.
 pub(super) fn name(number: u32) -> Option<&'static str> {
-    NAMES
-        .binary_search_by_key(&number, |entry| entry.0)
-        .ok()
-        .map(|at| NAMES[at].1)
+    NAMES.binary_search_by_key(&number, |entry| entry.0).ok().map(|at| NAMES[at].1)
 }
 
 /// Sorted by number, so that [`name`] can search by halves.

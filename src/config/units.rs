@@ -2,13 +2,7 @@
 
 use std::time::Duration;
 
-const SIZES: [(&str, u64); 5] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-    ("", 1),
-];
+const SIZES: [(&str, u64); 5] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1), ("", 1)];
 const TIMES: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("min", 60_000), ("m", 60_000)];
 
 /// Reads `64MiB`, `512KiB`, `8192`; whole numbers only.
@@ -21,11 +15,9 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
 
 /// Reads `250ms`, `2s`, `1min`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    number_with_unit(text, &TIMES)
-        .map(Duration::from_millis)
-        .ok_or_else(|| {
-            format!("`{text}` is not a duration; write a whole number and ms, s or min, for example 250ms")
-        })
+    number_with_unit(text, &TIMES).map(Duration::from_millis).ok_or_else(|| {
+        format!("`{text}` is not a duration; write a whole number and ms, s or min, for example 250ms")
+    })
 }
 
 fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -47,11 +39,7 @@ pub(super) fn show_size(bytes: usize) -> String {
 /// Writes a duration so that [`duration`] reads it back.
 pub(super) fn show_duration(time: Duration) -> String {
     let ms = time.as_millis();
-    if ms > 0 && ms.is_multiple_of(1000) {
-        format!("{}s", ms / 1000)
-    } else {
-        format!("{ms}ms")
-    }
+    if ms > 0 && ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 #[cfg(test)]
@@ -66,15 +54,7 @@ mod tests {
         assert_eq!(size("480"), Ok(480));
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("250 ms"), Ok(Duration::from_millis(250)));
-        for wrong in [
-            "",
-            "MiB",
-            "1.5MiB",
-            "64MB",
-            "-1",
-            "99999999999999999999",
-            "18446744073709551615GiB",
-        ] {
+        for wrong in ["", "MiB", "1.5MiB", "64MB", "-1", "99999999999999999999", "18446744073709551615GiB"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "5", "1h", "s"] {

@@ -25,14 +25,9 @@ pub(super) fn parse(url: &str) -> Result<Target, String> {
     }
     match url {
         "stdout:" => Ok(Target::Stdout),
-        _ if ["tls://", "relp://", "relps://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme)) =>
-        {
-            Err(format!(
-                "destination `{url}`: this version sends to unix, udp and tcp; TLS and RELP are not in it"
-            ))
-        }
+        _ if ["tls://", "relp://", "relps://"].iter().any(|scheme| url.starts_with(scheme)) => Err(format!(
+            "destination `{url}`: this version sends to unix, udp and tcp; TLS and RELP are not in it"
+        )),
         _ => Err(format!(
             "destination `{url}` is none that I know; write unix:/dev/log, unix-stream:/path, udp://host:514, \
              tcp://host:601 or stdout:"
@@ -43,9 +38,7 @@ pub(super) fn parse(url: &str) -> Result<Target, String> {
 fn socket_path(url: &str, path: &str) -> Result<PathBuf, String> {
     // sockaddr_un holds 108 bytes with the closing NUL.
     if !path.starts_with('/') || path.len() > 107 {
-        return Err(format!(
-            "destination `{url}`: the path must start with / and have at most 107 bytes"
-        ));
+        return Err(format!("destination `{url}`: the path must start with / and have at most 107 bytes"));
     }
     Ok(PathBuf::from(path))
 }
@@ -53,9 +46,8 @@ fn socket_path(url: &str, path: &str) -> Result<PathBuf, String> {
 fn host_port(url: &str, rest: &str, default: u16) -> Result<(String, u16), String> {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = if let Some(after) = rest.strip_prefix('[') {
-        let (host, after) = after
-            .split_once(']')
-            .ok_or_else(|| format!("destination `{url}`: the bracket is not closed"))?;
+        let (host, after) =
+            after.split_once(']').ok_or_else(|| format!("destination `{url}`: the bracket is not closed"))?;
         host.parse::<std::net::Ipv6Addr>()
             .map_err(|_| format!("destination `{url}`: `{host}` is not an IPv6 address"))?;
         match after.strip_prefix(':') {
@@ -97,14 +89,8 @@ mod tests {
         for (url, expected) in [
             ("unix:/dev/log", Target::Unix("/dev/log".into())),
             ("unix-stream:/run/s", Target::UnixStream("/run/s".into())),
-            (
-                "udp://logs.example.org",
-                Target::Udp("logs.example.org".into(), 514),
-            ),
-            (
-                "tcp://logs.example.org",
-                Target::Tcp("logs.example.org".into(), 601),
-            ),
+            ("udp://logs.example.org", Target::Udp("logs.example.org".into(), 514)),
+            ("tcp://logs.example.org", Target::Tcp("logs.example.org".into(), 601)),
             ("tcp://10.0.0.1:1514/", Target::Tcp("10.0.0.1".into(), 1514)),
             ("udp://[2001:db8::1]", Target::Udp("2001:db8::1".into(), 514)),
             ("tcp://[::1]:6000", Target::Tcp("::1".into(), 6000)),

@@ -11,13 +11,16 @@
 //! | ENOBUFS, ENOMEM | the kernel is short of memory | wait a moment, same socket |
 //! | EMSGSIZE | longer than socket or path takes | cut |
 //! | ECONNREFUSED on UDP | an earlier datagram met a closed port; this one was not sent | failure, try again |
+//! | fewer than asked for on UDP, and something in the error queue | the same: the kernel gives this error once, and sendmmsg(2) swallows it when it hits the second datagram | failure, try again |
 //! | ECONNREFUSED, ENOTCONN, ECONNRESET on unix | the receiver is gone | failure, connect by path again |
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::net::{UdpSocket, UnixDatagram};
 
@@ -46,8 +49,29 @@ impl Datagram {
         Ok(Self::Unix(socket))
     }
 
-    pub(super) fn udp(socket: UdpSocket) -> Self {
-        Self::Udp(socket)
+    pub(super) async fn udp(address: SocketAddr) -> io::Result<Self> {
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).await?;
+        // Errors that come back by ICMP are kept in a queue of their own, where nothing swallows them.
+        if address.is_ipv4() {
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+        }
+        socket.connect(address).await?;
+        Ok(Self::Udp(socket))
+    }
+
+    /// Empties the error queue of a UDP socket: true if some datagram was refused on its way.
+    fn was_refused(&self) -> bool {
+        let Self::Udp(socket) = self else { return false };
+        let mut refused = false;
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        while recv(socket.as_raw_fd(), &mut [0; 1], flags).is_ok() {
+            refused = true;
+        }
+        refused
     }
 
     async fn send_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -65,16 +89,20 @@ impl Datagram {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) -> io::Result<()> {
-        while let Some(front) = hand.batches.front() {
+        while let Some((front, done)) = hand.front() {
             let mut slices = [IoSlice::new(&[]); SEND_MANY];
-            let count = (front.entries().len() - hand.done).min(SEND_MANY);
-            for (slice, at) in slices.iter_mut().zip(hand.done..).take(count) {
+            let count = (front.entries().len() - done).min(SEND_MANY);
+            for (slice, at) in slices.iter_mut().zip(done..).take(count) {
                 *slice = IoSlice::new(front.message(at));
             }
             match self.send_slices(&slices[..count]).await {
                 Ok(sent) => {
-                    let end = front.entries()[hand.done + sent - 1].end();
-                    hand.advance(end - hand.offset, consumer, counters);
+                    let short = sent < count;
+                    let bytes = front.entries()[done + sent - 1].end() - front.start(done);
+                    hand.advance(bytes, false, consumer, counters);
+                    if short && self.was_refused() {
+                        return Err(io::ErrorKind::ConnectionRefused.into());
+                    }
                 }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EMSGSIZE) => self.send_cut(hand, consumer, counters).await?,
@@ -93,24 +121,29 @@ impl Datagram {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) -> io::Result<()> {
-        let Some(front) = hand.batches.front() else {
+        let Some((front, done)) = hand.front() else {
             return Ok(());
         };
-        let message = front.message(hand.done);
+        let message = front.message(done);
         let mut limit = message.len();
-        while limit > SHORTEST_CUT {
-            limit = (limit - limit / 8).max(SHORTEST_CUT);
+        let mut shorter = true;
+        while limit > SHORTEST_CUT || !shorter {
+            if shorter {
+                limit = (limit - limit / 8).max(SHORTEST_CUT);
+            }
+            shorter = true;
             let cut = cut_message(message, limit);
             match self.send_slices(&[IoSlice::new(&cut)]).await {
                 Ok(_) => {
                     counters.sent_bytes(cut.len());
                     counters.cut_at_output();
-                    counters.learn_size_limit(limit);
+                    counters.learn_size_limit(Some(limit));
                     hand.skip_message(consumer, counters);
                     return Ok(());
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) => {
+                    shorter = false;
                     tokio::time::sleep(NO_MEMORY_PAUSE).await;
                 }
                 Err(error) => return Err(error),

@@ -17,11 +17,7 @@ pub(super) struct Retry {
 impl Retry {
     /// Waits between `min` and `max`, both above zero.
     pub(super) fn new(min: Duration, max: Duration) -> Self {
-        Self {
-            min,
-            max,
-            failures: 0,
-        }
+        Self { min, max, failures: 0 }
     }
 
     /// Counts a failure and returns how long to wait. `random` may be any number.

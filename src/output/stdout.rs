@@ -20,21 +20,28 @@ impl Stdout {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) -> io::Result<()> {
-        while let Some(front) = hand.batches.front_mut() {
-            let bytes = std::mem::take(&mut front.bytes);
-            let offset = hand.offset;
+        while let Some((bytes, offset)) = hand.lend_bytes() {
             let write = move || {
                 let mut out = io::stdout().lock();
-                let result = out.write_all(&bytes[offset..]).and_then(|()| out.flush());
-                (bytes, result)
+                let mut end = offset;
+                let result = loop {
+                    if end == bytes.len() {
+                        break out.flush();
+                    }
+                    match out.write(&bytes[end..]) {
+                        Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                        Ok(count) => end += count,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => break Err(error),
+                    }
+                };
+                (bytes, end - offset, result)
             };
-            let (bytes, result) = tokio::task::spawn_blocking(write)
-                .await
-                .map_err(io::Error::other)?;
-            front.bytes = bytes;
+            let (bytes, written, result) =
+                tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?;
+            hand.restore_bytes(bytes);
+            hand.advance(written, false, consumer, counters);
             result?;
-            let length = front.bytes.len() - offset;
-            hand.advance(length, consumer, counters);
         }
         Ok(())
     }

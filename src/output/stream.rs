@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,16 +14,17 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{GATHER_BATCHES, Hand};
+use super::hand::{GATHER_BATCHES, Hand};
+use super::{Replay, Service};
 use crate::queue::Consumer;
+use crate::sys;
 use crate::telemetry::DestinationCounters;
 
-/// A peer that acknowledges nothing for this long is dead; the kernel's own limit is about 15 minutes.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Idle time before the kernel asks whether the peer is still there, and between its questions.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Between the kernel's questions to an idle peer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Written bytes that are kept before the kernel is asked, between writes, what has arrived.
+const ASK_ABOVE: i64 = 512 * 1024;
 
 /// Reads of unasked-for data in one go. A peer that talks without end must not keep us from writing.
 const READS_AT_ONCE: usize = 8;
@@ -30,25 +32,35 @@ const READS_AT_ONCE: usize = 8;
 /// A connected stream.
 pub(super) struct Stream<S> {
     socket: S,
+    /// Tells how many bytes the peer's kernel has acknowledged; `None`: nobody can or wants to.
+    acknowledged: Option<fn(&S) -> io::Result<u64>>,
 }
 
 /// Sets the options of a TCP connection.
-pub(super) fn tcp(socket: TcpStream) -> io::Result<Stream<TcpStream>> {
+pub(super) fn tcp(socket: TcpStream, service: &Service) -> io::Result<Stream<TcpStream>> {
     // We batch ourselves; with Nagle's algorithm the last batch would wait for an acknowledgement.
     socket.set_nodelay(true)?;
     let options = SockRef::from(&socket);
-    options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    options.set_tcp_user_timeout(Some(service.tcp_user_timeout))?;
     options.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL),
+        &TcpKeepalive::new().with_time(service.tcp_keepalive).with_interval(KEEPALIVE_INTERVAL),
     )?;
-    Ok(Stream::new(socket))
+    let asks = service.replay != Replay::Off;
+    Ok(Stream {
+        socket,
+        acknowledged: asks.then_some(|socket: &TcpStream| sys::tcp_acknowledged(socket.as_fd())),
+    })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket }
+        Self { socket, acknowledged: None }
+    }
+
+    /// Bytes that the peer's kernel has acknowledged. Where the socket will not say, nothing: then all of it
+    /// is sent again.
+    pub(super) fn acknowledged(&self) -> Option<u64> {
+        self.acknowledged.map(|ask| ask(&self.socket).unwrap_or(0))
     }
 
     /// Ready with an error once the peer has closed; what it says is thrown away (a syslog receiver has
@@ -85,12 +97,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) -> io::Result<()> {
-        while let Some(front) = hand.batches.front() {
+        let keep = self.acknowledged.is_some();
+        while !hand.is_empty() {
             let mut slices = [IoSlice::new(&[]); GATHER_BATCHES];
-            slices[0] = IoSlice::new(&front.bytes[hand.offset..]);
-            let count = hand.batches.len().min(GATHER_BATCHES);
-            for (slice, batch) in slices.iter_mut().zip(&hand.batches).skip(1) {
-                *slice = IoSlice::new(&batch.bytes);
+            let mut count = 0;
+            for (slice, bytes) in slices.iter_mut().zip(hand.slices()) {
+                *slice = IoSlice::new(bytes);
+                count += 1;
             }
             let written = poll_fn(|cx| match self.poll_closed(cx) {
                 Poll::Ready(error) => Poll::Ready(Err(error)),
@@ -100,7 +113,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            hand.advance(written, consumer, counters);
+            hand.advance(written, keep, consumer, counters);
+            if hand.kept_bytes() > ASK_ABOVE
+                && let Some(acknowledged) = self.acknowledged()
+            {
+                hand.acknowledge(acknowledged, consumer, counters);
+            }
         }
         Ok(())
     }

@@ -61,12 +61,7 @@ impl Framing {
 impl Open {
     /// Offset of the message itself.
     pub(super) fn message(&self, framing: Framing) -> usize {
-        self.start
-            + if framing == Framing::Octet {
-                self.digits + 1
-            } else {
-                0
-            }
+        self.start + if framing == Framing::Octet { self.digits + 1 } else { 0 }
     }
 }
 

@@ -56,9 +56,7 @@ const FACILITIES: [&str; 24] = [
     "ntp", "security", "console", "clock", "local0", "local1", "local2", "local3", "local4", "local5",
     "local6", "local7",
 ];
-const SEVERITIES: [&str; 8] = [
-    "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
-];
+const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 impl Facility {
     /// 22, the one that audit-relay uses unless told otherwise.
@@ -66,11 +64,7 @@ impl Facility {
 
     /// Finds a facility by its lower-case name.
     pub fn from_name(name: &str) -> Option<Self> {
-        FACILITIES
-            .iter()
-            .position(|known| *known == name)
-            .and_then(|at| u8::try_from(at).ok())
-            .map(Self)
+        FACILITIES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok()).map(Self)
     }
 
     /// The lower-case name.
@@ -93,11 +87,7 @@ impl Severity {
             "panic" => "emerg",
             name => name,
         };
-        SEVERITIES
-            .iter()
-            .position(|known| *known == name)
-            .and_then(|at| u8::try_from(at).ok())
-            .map(Self)
+        SEVERITIES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok()).map(Self)
     }
 
     /// The lower-case name.

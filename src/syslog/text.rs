@@ -21,9 +21,7 @@ pub(super) fn append(out: &mut BytesMut, text: &[u8]) {
 /// Appends `text` as PARAM-VALUE of structured data: as [`append`], and `"`, `\` and `]` behind a
 /// backslash (RFC 5424 section 6.3.3).
 pub(super) fn append_param(out: &mut BytesMut, text: &[u8]) {
-    append_with(out, text, |plain| {
-        plain.iter().position(|byte| matches!(byte, b'"' | b'\\' | b']'))
-    });
+    append_with(out, text, |plain| plain.iter().position(|byte| matches!(byte, b'"' | b'\\' | b']')));
 }
 
 #[inline]
@@ -72,12 +70,7 @@ fn append_high(out: &mut BytesMut, run: &[u8]) {
 }
 
 fn append_octal(out: &mut BytesMut, byte: u8) {
-    out.extend_from_slice(&[
-        b'#',
-        b'0' + (byte >> 6),
-        b'0' + (byte >> 3 & 7),
-        b'0' + (byte & 7),
-    ]);
+    out.extend_from_slice(&[b'#', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]);
 }
 
 /// Length of the prefix of `text` that is printable ASCII. Written in blocks without an early exit, so
@@ -87,23 +80,17 @@ fn plain_prefix(text: &[u8]) -> usize {
     const BLOCK: usize = 32;
     let mut at = 0;
     while let Some(block) = text.get(at..at + BLOCK) {
-        if block
-            .iter()
-            .fold(false, |odd, byte| odd | (byte.wrapping_sub(0x20) > 0x5e))
-        {
+        if block.iter().fold(false, |odd, byte| odd | (byte.wrapping_sub(0x20) > 0x5e)) {
             break;
         }
         at += BLOCK;
     }
     let rest = &text[at..];
-    at + rest
-        .iter()
-        .position(|byte| byte.wrapping_sub(0x20) > 0x5e)
-        .unwrap_or(rest.len())
+    at + rest.iter().position(|byte| byte.wrapping_sub(0x20) > 0x5e).unwrap_or(rest.len())
 }
 
 /// Bytes that [`cut`] needs for its mark at most: `[cut from 18446744073709551615 bytes]`.
-const MARK_MAX: usize = 37;
+pub(super) const MARK_MAX: usize = 37;
 
 /// Cuts the message in `out[start..]` down to `limit` bytes, its end saying how long it was. Cuts between
 /// characters and not inside a `#ooo`. Returns whether anything was cut.
@@ -117,17 +104,23 @@ pub(super) fn cut(out: &mut BytesMut, start: usize, limit: usize) -> bool {
         end -= 1;
     }
     // A `#` among the last three bytes may be the start of an escape that the cut would halve.
-    if let Some(at) = out[end.saturating_sub(3).max(start)..end]
-        .iter()
-        .rposition(|byte| *byte == b'#')
-    {
+    if let Some(at) = out[end.saturating_sub(3).max(start)..end].iter().rposition(|byte| *byte == b'#') {
         end = end.saturating_sub(3).max(start) + at;
     }
+    let whole = whole_length(&out[start..]).unwrap_or(full);
     out.truncate(end);
     out.extend_from_slice(b"[cut from ");
-    out.extend_from_slice(itoa::Buffer::new().format(full).as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
     out.extend_from_slice(b" bytes]");
     true
+}
+
+/// The length that a message which is cut already says it had.
+fn whole_length(message: &[u8]) -> Option<usize> {
+    let tail = &message[message.len().saturating_sub(MARK_MAX)..];
+    let number = tail.strip_suffix(b" bytes]")?;
+    let at = memchr::memmem::rfind(number, b"[cut from ")?;
+    std::str::from_utf8(&number[at + 10..]).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -169,24 +162,20 @@ mod tests {
 
     #[test]
     fn a_cut_message_says_so_and_stays_whole_characters() {
-        for (message, limit) in [
-            ("x".repeat(600), 480),
-            ("\u{fc}".repeat(400), 481),
-            ("#033".repeat(200), 482),
-        ] {
+        for (message, limit) in
+            [("x".repeat(600), 480), ("\u{fc}".repeat(400), 481), ("#033".repeat(200), 482)]
+        {
             let mut out = BytesMut::from(&b"before"[..]);
             out.extend_from_slice(message.as_bytes());
             assert!(cut(&mut out, 6, limit));
             let cut = std::str::from_utf8(&out[6..]).unwrap();
-            let kept = cut
-                .strip_suffix(&format!("[cut from {} bytes]", message.len()))
-                .unwrap();
+            let kept = cut.strip_suffix(&format!("[cut from {} bytes]", message.len())).unwrap();
             assert!(cut.len() <= limit && kept.len() + 41 + 3 >= limit, "{cut}");
-            assert!(
-                message.starts_with(kept) && (!kept.contains('#') || kept.len() % 4 == 0),
-                "{cut}"
-            );
+            assert!(message.starts_with(kept) && (!kept.contains('#') || kept.len() % 4 == 0), "{cut}");
         }
+        let mut twice = BytesMut::from("x".repeat(900).as_bytes());
+        assert!(cut(&mut twice, 0, 700) && cut(&mut twice, 0, 500));
+        assert!(twice.ends_with(b"xx[cut from 900 bytes]"));
         let mut short = BytesMut::from(&b"short"[..]);
         assert!(!cut(&mut short, 0, 5));
     }

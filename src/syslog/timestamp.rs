@@ -12,10 +12,7 @@ pub(super) struct Rfc3339 {
 
 impl Default for Rfc3339 {
     fn default() -> Self {
-        Self {
-            second: 0,
-            text: *b"1970-01-01T00:00:00.000Z",
-        }
+        Self { second: 0, text: *b"1970-01-01T00:00:00.000Z" }
     }
 }
 
@@ -53,11 +50,7 @@ pub type LocalOffset = fn(u64) -> i32;
 impl Rfc3164 {
     /// `offset` is asked once a second at most.
     pub fn new(offset: LocalOffset) -> Self {
-        Self {
-            second: None,
-            text: *b"Jan  1 00:00:00",
-            offset,
-        }
+        Self { second: None, text: *b"Jan  1 00:00:00", offset }
     }
 
     /// The text of `ms` milliseconds since 1970.
@@ -79,9 +72,8 @@ impl Rfc3164 {
     }
 }
 
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 struct Civil {
     year: u64,
@@ -104,20 +96,9 @@ impl Civil {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         let year = year_of_era + era * 400 + u64::from(month <= 2);
-        Self {
-            year,
-            month,
-            day,
-            hour: time / 3600,
-            minute: time / 60 % 60,
-            second: time % 60,
-        }
+        Self { year, month, day, hour: time / 3600, minute: time / 60 % 60, second: time % 60 }
     }
 }
 
