@@ -221,6 +221,8 @@ mod tests {
             (b"\0\ntype=X", "text"),
             (b"\x01abc\ntype=X", "text"),
             (b"\0\0\0", "undecided"),
+            (b"\0\0\0\x07\x07\x07\x07\x07garbage", "undecided"),
+            (&[b"\0\0\0\x07\x07\x07\x07\x07", &EXACT[..64]].concat(), "binary"),
             (&EXACT[..8], "binary"),
             (&EXACT[..7], "undecided"),
         ] {

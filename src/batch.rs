@@ -166,11 +166,11 @@ impl Gap {
         }
     }
 
-    /// Adds what `other`, a later gap, counts.
+    /// Adds what `other` counts. The ends are those that lie farthest apart.
     pub fn merge(&mut self, other: Self) {
         self.records += other.records;
-        self.first = self.first.or(other.first);
-        self.last = other.last.or(self.last);
+        self.first = [self.first, other.first].into_iter().flatten().min();
+        self.last = self.last.max(other.last);
     }
 
     /// Takes the gap, leaving an empty one.
@@ -224,7 +224,10 @@ mod tests {
         let mut later = Gap::default();
         later.add(stamp(9));
         gap.merge(later);
-        assert_eq!(gap.take(), Some(Gap { records: 5, first: stamp(3), last: stamp(9) }));
+        let mut earlier = Gap::default();
+        earlier.add(stamp(2));
+        gap.merge(earlier);
+        assert_eq!(gap.take(), Some(Gap { records: 6, first: stamp(2), last: stamp(9) }));
         assert_eq!(gap.records, 0);
     }
 }

@@ -166,12 +166,12 @@ impl Lane {
         }
     }
 
-    /// Pushes the batch, losing waiting ones for it. False if nothing waits: then all the room is in the
-    /// hands of an output whose peer takes nothing.
+    /// Pushes the batch, losing waiting ones for it. If all the room is in the hands of an output whose peer
+    /// takes nothing, the batch waits behind it all the same: the newest records are the ones to keep.
     fn push_over_the_oldest(&mut self) -> bool {
         while !self.producer.push(&mut self.batch) {
             let Some(oldest) = self.producer.take_oldest() else {
-                return false;
+                return self.producer.push_beyond_the_hand(&mut self.batch);
             };
             let mut lost = Gap::default();
             lost.add_entries(oldest.entries());

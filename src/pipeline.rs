@@ -107,13 +107,24 @@ impl Pipeline {
         let counters = DestinationCounters::new(destination.url.clone());
         let (expiry, mut expired) = watch::channel(None);
         let expired = async move {
-            match expired.wait_for(Option::is_some).await.map(|value| *value) {
-                Ok(Some((deadline, reason))) => {
-                    tokio::time::sleep_until(deadline).await;
-                    reason
+            loop {
+                let value = *expired.borrow_and_update();
+                let wait = async {
+                    match value {
+                        Some((deadline, _)) => tokio::time::sleep_until(deadline).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                // The deadline may come nearer.
+                tokio::select! {
+                    () = wait => return value.map_or(Reason::DrainDeadline, |(_, reason)| reason),
+                    changed = expired.changed() => if changed.is_err() {
+                        // The destination is out of the configuration, or the pipeline is gone.
+                        let (deadline, reason) = value.unwrap_or((Instant::now(), Reason::DrainDeadline));
+                        tokio::time::sleep_until(deadline).await;
+                        return reason;
+                    }
                 }
-                // Only when the pipeline itself is dropped.
-                Ok(None) | Err(_) => Reason::DrainDeadline,
             }
         };
         let output =

@@ -81,10 +81,20 @@ impl Producer {
     /// Hands `batch` over and puts an empty one in its place, or leaves it where it is and returns false
     /// because the queue is full. Gives the queue its only producer, so room that was seen stays.
     pub fn push(&self, batch: &mut Batch) -> bool {
+        self.push_within(self.shared.limit, batch)
+    }
+
+    /// As [`Producer::push`], counting only what waits: what the output has in hand may exceed the limit by
+    /// one batch. For a producer that has already taken all that waited out again.
+    pub fn push_beyond_the_hand(&self, batch: &mut Batch) -> bool {
+        self.oldest.is_empty() && self.push_within(usize::MAX, batch)
+    }
+
+    fn push_within(&self, limit: usize, batch: &mut Batch) -> bool {
         let Some(full) = &self.full else { return false };
         let held = self.shared.bytes.load(SeqCst);
         // One batch always fits, whatever its size: a giant record must not stop the stream.
-        if full.is_full() || (held > 0 && held + batch.bytes.len() > self.shared.limit) {
+        if full.is_full() || (held > 0 && held.saturating_add(batch.bytes.len()) > limit) {
             return false;
         }
         self.shared.bytes.fetch_add(batch.bytes.len(), SeqCst);

@@ -1,6 +1,8 @@
 //! The house rules that a machine can check: who may import whom, where `unsafe` may stand, and that every
 //! file says what it promises. The table is the one of docs/architecture.md.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of these tests are not tests themselves")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,7 @@
 //! A real systemd-journald as the owner of the local socket: what `format = "auto"` sends there arrives as
-//! program, pid, facility, priority and whole text. journald runs in a mount namespace of its own, with
-//! kernel log and kernel audit switched off, and touches nothing of this machine's.
+//! program, pid, facility, priority and whole text. journald runs in a mount namespace of its own, does not
+//! read the kernel's log, leaves the kernel's audit as it is (`Audit=` unset), and touches nothing of this
+//! machine's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +12,7 @@ const SCRIPT: &str = r#"
 set -eu
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/journald.conf.d /run/systemd/journal /run/log/journal
-printf '[Journal]\nStorage=volatile\nAudit=no\nReadKMsg=no\nRateLimitIntervalSec=0\nForwardToSyslog=no\n' > /run/systemd/journald.conf.d/test.conf
+printf '[Journal]\nStorage=volatile\nAudit=\nReadKMsg=no\nRateLimitIntervalSec=0\nForwardToSyslog=no\n' > /run/systemd/journald.conf.d/test.conf
 printf '00000000000000000000000000000001\n' > /run/machine-id
 mount --bind /run/machine-id /etc/machine-id
 "$JOURNALD" & journald=$!

@@ -134,9 +134,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(number) => (number, 1e-3),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),
     };
-    let seconds: f64 = number
-        .parse()
-        .map_err(|_| "expected e.g. 2, 1.5s or 500ms".to_owned())?;
+    let seconds: f64 = number.parse().map_err(|_| "expected e.g. 2, 1.5s or 500ms".to_owned())?;
     Duration::try_from_secs_f64(seconds * unit).map_err(|error| error.to_string())
 }
 
@@ -163,15 +161,9 @@ mod tests {
     #[test]
     fn run_is_the_default_and_takes_a_command_after_two_dashes() {
         for prefix in [&["audit-loadgen"][..], &["audit-loadgen", "run"]] {
-            let args = prefix
-                .iter()
-                .chain(&["--rate", "5", "--", "prog", "--to", "{to}"]);
+            let args = prefix.iter().chain(&["--rate", "5", "--", "prog", "--to", "{to}"]);
             let cli = Cli::try_parse_from(args).unwrap();
-            let run = if let Some(Action::Run(run)) = cli.action {
-                run
-            } else {
-                cli.run
-            };
+            let run = if let Some(Action::Run(run)) = cli.action { run } else { cli.run };
             assert_eq!(run.bench.rate().map(NonZeroU64::get), Some(5));
             assert_eq!(run.command, ["prog", "--to", "{to}"]);
         }

@@ -24,9 +24,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Starts the clock: [`Clock::now`] counts from here.
     pub(crate) fn start() -> Self {
-        Self {
-            epoch_ns: monotonic_ns(),
-        }
+        Self { epoch_ns: monotonic_ns() }
     }
 
     /// Nanoseconds since [`Clock::start`].
@@ -40,11 +38,7 @@ impl Clock {
             let until = self.epoch_ns.saturating_add(deadline_ns).saturating_sub(SPIN_NS);
             let until = TimeSpec::from(Duration::from_nanos(until));
             // An early return (EINTR) is made up for by the busy wait; there is nothing else to do about it.
-            let _ = clock_nanosleep(
-                ClockId::CLOCK_MONOTONIC,
-                ClockNanosleepFlags::TIMER_ABSTIME,
-                &until,
-            );
+            let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &until);
         }
         while self.now() < deadline_ns {
             std::hint::spin_loop();
@@ -55,9 +49,8 @@ impl Clock {
 /// `CLOCK_MONOTONIC` in nanoseconds.
 fn monotonic_ns() -> u64 {
     // The call fails only for an unknown clock or a bad pointer, and neither is possible here.
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX)
-    })
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

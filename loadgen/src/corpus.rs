@@ -92,11 +92,7 @@ pub(crate) struct Corpus {
 impl Corpus {
     /// Builds a lap of generated records.
     pub(crate) fn generate(shape: Shape) -> Self {
-        let lap = if shape.form != Form::Text && shape.frames == Frames::Fixed {
-            LAP_FIXED
-        } else {
-            LAP
-        };
+        let lap = if shape.form != Form::Text && shape.frames == Frames::Fixed { LAP_FIXED } else { LAP };
         let mut random = Random(shape.seed);
         let enriched = shape.form != Form::Binary0;
         let mut wire = Wire::default();
@@ -114,20 +110,14 @@ impl Corpus {
         }
         wire.events = event;
         expected.events = event;
-        Self {
-            wire,
-            expected: Expected::Marked(Box::new(expected)),
-        }
+        Self { wire, expected: Expected::Marked(Box::new(expected)) }
     }
 
     /// Takes the lines of a recorded text stream as they are, once, without marks.
     ///
     /// Lines that are no records (not starting with `type=` or `node=`) and `EOE` are written but not expected.
     pub(crate) fn replay(recorded: &[u8]) -> Self {
-        let mut wire = Wire {
-            once: true,
-            ..Wire::default()
-        };
+        let mut wire = Wire { once: true, ..Wire::default() };
         let mut expected = Replayed::default();
         for line in recorded.split_inclusive(|&byte| byte == b'\n') {
             let start = wire.bytes.len();
@@ -141,19 +131,9 @@ impl Corpus {
                 expected.add(text, wire.lines.len() as u64);
             }
             let end = wire.bytes.len();
-            wire.lines.push(Line {
-                start,
-                end,
-                stamp: None,
-                mark: None,
-                sequenced,
-                event: 0,
-            });
+            wire.lines.push(Line { start, end, stamp: None, mark: None, sequenced, event: 0 });
         }
-        Self {
-            wire,
-            expected: Expected::Replayed(expected),
-        }
+        Self { wire, expected: Expected::Replayed(expected) }
     }
 }
 
@@ -224,10 +204,7 @@ impl Wire {
             let digits = &mut self.bytes[at + MARK_NAME.len()..at + MARK_LEN];
             write_hex(&mut digits[..SEQ_DIGITS], self.sequence);
             write_hex(&mut digits[SEQ_DIGITS + 1..][..DUE_DIGITS], due_ns);
-            write_hex(
-                &mut digits[MARK_LEN - MARK_NAME.len() - LATE_DIGITS..],
-                now_ns.saturating_sub(due_ns),
-            );
+            write_hex(&mut digits[MARK_LEN - MARK_NAME.len() - LATE_DIGITS..], now_ns.saturating_sub(due_ns));
         }
         self.sequence += u64::from(line.sequenced);
         self.next += 1;
@@ -257,11 +234,7 @@ impl Wire {
             Form::Binary1 => Some(1),
         };
         // Version 0 is the kernel's own payload: no `type=NAME msg=` in front.
-        let cut = if version == Some(0) {
-            text.stamp - b"audit(".len()
-        } else {
-            0
-        };
+        let cut = if version == Some(0) { text.stamp - b"audit(".len() } else { 0 };
         let payload = &text.bytes[cut..];
         let mut body = start;
         if let Some(version) = version {
@@ -278,12 +251,8 @@ impl Wire {
             Some(_) if shape.frames == Frames::Fixed => {
                 // Real frames end in what the heap held before: pieces of earlier records. A receiver that
                 // forwards them is caught by the marks in them.
-                let stale: Vec<u8> = payload
-                    .iter()
-                    .copied()
-                    .cycle()
-                    .take(FRAME_PAYLOAD - payload.len())
-                    .collect();
+                let stale: Vec<u8> =
+                    payload.iter().copied().cycle().take(FRAME_PAYLOAD - payload.len()).collect();
                 self.bytes.extend_from_slice(&stale);
             }
             Some(_) => {}
@@ -308,10 +277,7 @@ struct Stamps {
 
 impl Default for Stamps {
     fn default() -> Self {
-        Self {
-            event: 0,
-            bytes: format_stamp(0),
-        }
+        Self { event: 0, bytes: format_stamp(0) }
     }
 }
 
@@ -436,12 +402,7 @@ impl Marked {
     fn add(&mut self, text: &[u8], stamp: usize, mark: usize, event: u64) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(text);
-        self.records.push(Want {
-            text: start..self.bytes.len(),
-            stamp,
-            mark,
-            event,
-        });
+        self.records.push(Want { text: start..self.bytes.len(), stamp, mark, event });
     }
 
     fn judge(&mut self, message: &[u8], announced: u64) -> Verdict {
@@ -449,11 +410,7 @@ impl Marked {
             return Verdict::Unmarked;
         };
         let mark = &message[mark_at + MARK_NAME.len()..];
-        let Some(sequence) = mark
-            .get(..SEQ_DIGITS)
-            .and_then(read_hex)
-            .filter(|&n| n < announced)
-        else {
+        let Some(sequence) = mark.get(..SEQ_DIGITS).and_then(read_hex).filter(|&n| n < announced) else {
             return Verdict::Torn(None);
         };
         let Some((due_ns, late_ns)) = read_times(&mark[SEQ_DIGITS..]) else {
@@ -475,11 +432,7 @@ impl Marked {
                     && same_end(&got[want.mark + MARK_LEN..], &text[want.mark + MARK_LEN..])
             });
         if whole {
-            Verdict::Whole {
-                sequence,
-                due_ns: Some(due_ns),
-                written_ns: Some(due_ns + late_ns),
-            }
+            Verdict::Whole { sequence, due_ns: Some(due_ns), written_ns: Some(due_ns + late_ns) }
         } else {
             Verdict::Torn(Some(sequence))
         }
@@ -533,10 +486,7 @@ impl Replayed {
     fn add(&mut self, text: &[u8], line: u64) {
         let mut normal = Vec::with_capacity(text.len());
         normalise(text, &mut normal);
-        self.by_text
-            .entry(normal.clone())
-            .or_default()
-            .push(self.texts.len() as u64);
+        self.by_text.entry(normal.clone()).or_default().push(self.texts.len() as u64);
         self.texts.push((normal, line));
         self.arrived.push(false);
     }
@@ -564,9 +514,7 @@ impl Replayed {
                 return Verdict::Torn(None);
             };
             // Equal lines cannot be told apart: take the first that has not arrived, else call it a duplicate.
-            let open = same
-                .iter()
-                .find(|&&n| usize::try_from(n).is_ok_and(|n| !self.arrived[n]));
+            let open = same.iter().find(|&&n| usize::try_from(n).is_ok_and(|n| !self.arrived[n]));
             *open.or(same.last()).unwrap_or(&0)
         };
         if sequence >= announced || !has_priority(message) {
@@ -578,30 +526,21 @@ impl Replayed {
         while self.arrived.get(self.next) == Some(&true) {
             self.next += 1;
         }
-        Verdict::Whole {
-            sequence,
-            due_ns: plan.intended(self.texts[index].1),
-            written_ns: None,
-        }
+        Verdict::Whole { sequence, due_ns: plan.intended(self.texts[index].1), written_ns: None }
     }
 }
 
 /// Where the record begins: at the first ` type=` or ` node=` (header fields contain neither).
 fn text_start(message: &[u8]) -> Option<usize> {
-    message
-        .windows(6)
-        .position(|w| w == b" type=" || w == b" node=")
-        .map(|space| space + 1)
+    message.windows(6).position(|w| w == b" type=" || w == b" node=").map(|space| space + 1)
 }
 
 /// Writes `text` so that all faithful renderings of a record become equal: control characters and bytes that are
 /// not UTF-8 as `#ooo`, 0x1D (in either rendering) as a space, no white space or NUL at the end.
 fn normalise(text: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    let end = text
-        .iter()
-        .rposition(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\0'))
-        .map_or(0, |last| last + 1);
+    let end =
+        text.iter().rposition(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\0')).map_or(0, |last| last + 1);
     for chunk in text[..end].utf8_chunks() {
         for &byte in chunk.valid().as_bytes() {
             match byte {
@@ -621,12 +560,7 @@ fn normalise(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn escape(byte: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[
-        b'#',
-        b'0' + (byte >> 6),
-        b'0' + (byte >> 3 & 7),
-        b'0' + (byte & 7),
-    ]);
+    out.extend_from_slice(&[b'#', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]);
 }
 
 // ---------------------------------------------------------------------------------------------------- the records
@@ -657,11 +591,7 @@ impl Text {
             if !enriched {
                 bytes.push(b' ');
             }
-            return Self {
-                bytes,
-                stamp,
-                mark: None,
-            };
+            return Self { bytes, stamp, mark: None };
         }
         bytes.push(b' ');
         bytes.extend_from_slice(record.body.as_bytes());
@@ -672,11 +602,7 @@ impl Text {
             bytes.push(ENRICHED);
             bytes.extend_from_slice(record.suffix.as_bytes());
         }
-        Self {
-            bytes,
-            stamp,
-            mark: Some(mark),
-        }
+        Self { bytes, stamp, mark: Some(mark) }
     }
 }
 
@@ -714,13 +640,7 @@ const PROGRAMS: [(&str, &str, &[&str]); 6] = [
     ("grep", "/usr/bin/grep", &["grep", "-q", "two words", "a.txt"]),
 ];
 const DIRECTORIES: [&str; 4] = ["/", "/root", "/srv/www", "/var/lib/app"];
-const FILES: [&str; 5] = [
-    "/etc/passwd",
-    "/etc/ld.so.cache",
-    "/var/log/app.log",
-    "/tmp/x",
-    "/usr/lib/locale",
-];
+const FILES: [&str; 5] = ["/etc/passwd", "/etc/ld.so.cache", "/var/log/app.log", "/tmp/x", "/usr/lib/locale"];
 
 /// The records of one event: execve (a quarter), openat (two thirds), a PAM session (the rest).
 fn random_event(random: &mut Random, eoe: bool) -> Vec<Record> {
@@ -730,12 +650,7 @@ fn random_event(random: &mut Random, eoe: bool) -> Vec<Record> {
         _ => return vec![pam(random)],
     };
     if eoe {
-        records.push(Record {
-            name: "EOE",
-            number: 1320,
-            body: String::new(),
-            suffix: String::new(),
-        });
+        records.push(Record { name: "EOE", number: 1320, body: String::new(), suffix: String::new() });
     }
     records
 }
@@ -749,12 +664,7 @@ fn execve(random: &mut Random) -> Vec<Record> {
     }
     vec![
         syscall(random, 59, "execve", &a0, 2, comm, exe, "exec"),
-        Record {
-            name: "EXECVE",
-            number: 1309,
-            body,
-            suffix: String::new(),
-        },
+        Record { name: "EXECVE", number: 1309, body, suffix: String::new() },
         cwd(random),
         path(random, 0, exe, "NORMAL", "0100755"),
         path(random, 1, "/lib64/ld-linux-x86-64.so.2", "NORMAL", "0100755"),
@@ -765,21 +675,13 @@ fn execve(random: &mut Random) -> Vec<Record> {
 fn openat(random: &mut Random) -> Vec<Record> {
     let (comm, exe, args) = random.pick(&PROGRAMS);
     let file = random.pick(&FILES);
-    let mut records = vec![
-        syscall(random, 257, "openat", "ffffff9c", 2, comm, exe, "access"),
-        cwd(random),
-    ];
+    let mut records = vec![syscall(random, 257, "openat", "ffffff9c", 2, comm, exe, "access"), cwd(random)];
     if random.below(2) == 0 {
         // A file that is not there: the kernel knows only its name.
         let body = format!(
             "item=0 name=\"{file}.tmp\" nametype=UNKNOWN cap_fp=0 cap_fi=0 cap_fe=0 cap_fver=0 cap_frootid=0"
         );
-        records.push(Record {
-            name: "PATH",
-            number: 1302,
-            body,
-            suffix: String::new(),
-        });
+        records.push(Record { name: "PATH", number: 1302, body, suffix: String::new() });
     } else {
         let parent = random.pick(&DIRECTORIES);
         records.push(path(random, 0, parent, "PARENT", "040755"));
@@ -822,12 +724,7 @@ fn syscall(
 
 fn cwd(random: &mut Random) -> Record {
     let body = format!("cwd=\"{}\"", random.pick(&DIRECTORIES));
-    Record {
-        name: "CWD",
-        number: 1307,
-        body,
-        suffix: String::new(),
-    }
+    Record { name: "CWD", number: 1307, body, suffix: String::new() }
 }
 
 fn path(random: &mut Random, item: u32, name: &str, nametype: &str, mode: &str) -> Record {
@@ -859,18 +756,8 @@ fn pam(random: &mut Random) -> Record {
         ("USER_AUTH", 1100, "PAM:authentication", "pam_unix"),
         ("USER_ACCT", 1101, "PAM:accounting", "pam_permit"),
         ("CRED_ACQ", 1103, "PAM:setcred", "pam_unix"),
-        (
-            "USER_START",
-            1105,
-            "PAM:session_open",
-            "pam_loginuid,pam_env,pam_limits,pam_unix",
-        ),
-        (
-            "USER_END",
-            1106,
-            "PAM:session_close",
-            "pam_loginuid,pam_env,pam_limits,pam_unix",
-        ),
+        ("USER_START", 1105, "PAM:session_open", "pam_loginuid,pam_env,pam_limits,pam_unix"),
+        ("USER_END", 1106, "PAM:session_close", "pam_loginuid,pam_env,pam_limits,pam_unix"),
         ("CRED_DISP", 1104, "PAM:setcred", "pam_unix"),
     ];
     let (name, number, op, grantors) = random.pick(&STEPS);
@@ -902,12 +789,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TEXT: Shape = Shape {
-        seed: 1,
-        form: Form::Text,
-        frames: Frames::Exact,
-        eoe: false,
-    };
+    const TEXT: Shape = Shape { seed: 1, form: Form::Text, frames: Frames::Exact, eoe: false };
 
     fn plan() -> Plan {
         Plan::new(0, None)
@@ -916,15 +798,8 @@ mod tests {
     /// What a faithful relay makes of a text line.
     fn relayed(line: &[u8]) -> Vec<u8> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        let text: Vec<u8> = text
-            .iter()
-            .map(|&b| if b == ENRICHED { b' ' } else { b })
-            .collect();
-        [
-            b"<182>1 2026-11-23T09:02:31.650Z h auditd - X - ",
-            text.as_slice(),
-        ]
-        .concat()
+        let text: Vec<u8> = text.iter().map(|&b| if b == ENRICHED { b' ' } else { b }).collect();
+        [b"<182>1 2026-11-23T09:02:31.650Z h auditd - X - ", text.as_slice()].concat()
     }
 
     fn lines(shape: Shape, count: usize) -> Vec<Vec<u8>> {
@@ -957,10 +832,7 @@ mod tests {
             let text = line.strip_suffix(b"\n").unwrap();
             assert!(text.iter().all(|&b| b == ENRICHED || (0x20..0x7F).contains(&b)));
             assert!(text.iter().filter(|&&b| b == ENRICHED).count() <= 1);
-            assert_eq!(
-                text.windows(MARK_NAME.len()).filter(|w| *w == MARK_NAME).count(),
-                1
-            );
+            assert_eq!(text.windows(MARK_NAME.len()).filter(|w| *w == MARK_NAME).count(), 1);
             assert!(text.starts_with(b"type="));
         }
     }
@@ -968,10 +840,7 @@ mod tests {
     #[test]
     fn every_record_of_many_laps_is_recognised() {
         for shape in [TEXT, Shape { eoe: true, ..TEXT }] {
-            let Corpus {
-                mut wire,
-                mut expected,
-            } = Corpus::generate(shape);
+            let Corpus { mut wire, mut expected } = Corpus::generate(shape);
             let mut sequence = 0;
             for n in 0..3 * LAP as u64 {
                 let range = wire.prepare(n * 100, n * 100 + 7);
@@ -981,11 +850,7 @@ mod tests {
                     assert_eq!(verdict, Verdict::Unmarked);
                     continue;
                 }
-                let whole = Verdict::Whole {
-                    sequence,
-                    due_ns: Some(n * 100),
-                    written_ns: Some(n * 100 + 7),
-                };
+                let whole = Verdict::Whole { sequence, due_ns: Some(n * 100), written_ns: Some(n * 100 + 7) };
                 assert_eq!(verdict, whole, "{}", message.escape_ascii());
                 sequence += 1;
             }
@@ -1023,19 +888,13 @@ mod tests {
 
     #[test]
     fn a_message_without_its_head_or_from_the_future_is_torn() {
-        let Corpus {
-            mut wire,
-            mut expected,
-        } = Corpus::generate(TEXT);
+        let Corpus { mut wire, mut expected } = Corpus::generate(TEXT);
         let range = wire.prepare(0, 0);
         let message = relayed(wire.bytes(range));
         assert_eq!(expected.judge(&message[1..], 1, &plan()), Verdict::Torn(Some(0)));
         assert_eq!(expected.judge(&message[60..], 1, &plan()), Verdict::Torn(Some(0)));
         assert_eq!(expected.judge(&message, 0, &plan()), Verdict::Torn(None));
-        assert_eq!(
-            expected.judge(b"<13>Nov 23 09:15:57 cron[1]: hello", 1, &plan()),
-            Verdict::Unmarked
-        );
+        assert_eq!(expected.judge(b"<13>Nov 23 09:15:57 cron[1]: hello", 1, &plan()), Verdict::Unmarked);
     }
 
     #[test]
@@ -1047,31 +906,19 @@ mod tests {
             (Form::Binary1, Frames::Fixed),
         ] {
             let shape = Shape { form, frames, ..TEXT };
-            let Corpus {
-                mut wire,
-                mut expected,
-            } = Corpus::generate(shape);
+            let Corpus { mut wire, mut expected } = Corpus::generate(shape);
             for n in 0..2000 {
                 let range = wire.prepare(5, 5);
                 let frame = wire.bytes(range);
                 let word = |at: usize| u32::from_ne_bytes(frame[at..at + 4].try_into().unwrap());
                 let size = word(12) as usize;
                 assert_eq!((word(0), word(4)), (u32::from(form == Form::Binary1), 16));
-                assert_eq!(
-                    frame.len(),
-                    16 + if frames == Frames::Fixed {
-                        FRAME_PAYLOAD
-                    } else {
-                        size
-                    }
-                );
+                assert_eq!(frame.len(), 16 + if frames == Frames::Fixed { FRAME_PAYLOAD } else { size });
                 let payload = &frame[16..16 + size];
                 let text = if form == Form::Binary0 {
                     assert!(payload.starts_with(b"audit("));
                     // A receiver takes the name from the number; here it comes from the expectation.
-                    let Expected::Marked(marked) = &expected else {
-                        unreachable!()
-                    };
+                    let Expected::Marked(marked) = &expected else { unreachable!() };
                     let want = &marked.records[n % marked.records.len()];
                     let text = &marked.bytes[want.text.clone()];
                     [&text[..want.stamp - 6], payload].concat()
@@ -1091,19 +938,12 @@ mod tests {
     fn replayed_lines_are_told_by_their_text() {
         let trace = b"type=A msg=audit(1.000:1): x\x1dUID=\"root\"\ntype=EOE msg=audit(1.000:1):\n\n\
                       type=A msg=audit(1.000:1): x\x1dUID=\"root\"\ntype=B msg=audit(1.000:2): \x01y\xff\ngarbage\n";
-        let Corpus {
-            mut wire,
-            mut expected,
-        } = Corpus::replay(trace);
+        let Corpus { mut wire, mut expected } = Corpus::replay(trace);
         while wire.peek().is_some() {
             wire.prepare(0, 0);
         }
         assert_eq!(wire.sequence(), 3);
-        let whole = |sequence| Verdict::Whole {
-            sequence,
-            due_ns: None,
-            written_ns: None,
-        };
+        let whole = |sequence| Verdict::Whole { sequence, due_ns: None, written_ns: None };
         let a: &[u8] = b"<182>1 - h auditd - A - type=A msg=audit(1.000:1): x UID=\"root\"";
         let b: &[u8] = b"<182>Nov 23 09:15:57 auditd: type=B msg=audit(1.000:2): #001y#377\n";
         for (message, verdict) in [
@@ -1114,12 +954,7 @@ mod tests {
             (&b[..b.len() - 3], Verdict::Torn(None)),
             (b"<182>x: garbage", Verdict::Unmarked),
         ] {
-            assert_eq!(
-                expected.judge(message, 3, &plan()),
-                verdict,
-                "{}",
-                message.escape_ascii()
-            );
+            assert_eq!(expected.judge(message, 3, &plan()), verdict, "{}", message.escape_ascii());
         }
     }
 

@@ -44,14 +44,7 @@ pub(crate) struct Deframer {
 impl Deframer {
     /// An empty buffer; the framing is told by the first byte: a digit is octet counting, anything else is LF.
     pub(crate) fn new() -> Self {
-        Self {
-            buf: vec![0; CAPACITY],
-            head: 0,
-            tail: 0,
-            framing: None,
-            hunting: false,
-            errors: 0,
-        }
+        Self { buf: vec![0; CAPACITY], head: 0, tail: 0, framing: None, hunting: false, errors: 0 }
     }
 
     /// Where the next read goes; never empty.
@@ -171,12 +164,7 @@ fn octet_header(bytes: &[u8]) -> Header {
 fn find_header(bytes: &[u8]) -> Option<usize> {
     memchr_iter(b'<', bytes).find_map(|lt| {
         let before = bytes[..lt].strip_suffix(b" ")?;
-        let digits = before
-            .iter()
-            .rev()
-            .take(MAX_DIGITS)
-            .take_while(|b| b.is_ascii_digit())
-            .count();
+        let digits = before.iter().rev().take(MAX_DIGITS).take_while(|b| b.is_ascii_digit()).count();
         let start = before.len() - digits;
         (digits > 0 && bytes[start] != b'0').then_some(start)
     })
@@ -260,11 +248,7 @@ mod tests {
         // The first length is two short: its last two bytes stand where a header should.
         for chunk in [1, 2, 3, 7, 100] {
             let (messages, unfinished, errors) = run(b"5 <1>abcd7 <1>wxyz5 <1>zz", &[chunk]);
-            assert_eq!(
-                messages,
-                [b"<1>ab".to_vec(), b"<1>wxyz".to_vec(), b"<1>zz".to_vec()],
-                "{chunk}"
-            );
+            assert_eq!(messages, [b"<1>ab".to_vec(), b"<1>wxyz".to_vec(), b"<1>zz".to_vec()], "{chunk}");
             assert_eq!((unfinished, errors), (0, 1));
         }
     }

@@ -61,18 +61,10 @@ impl Feed {
     pub(crate) fn open(kind: FeedKind) -> nix::Result<(Self, OwnedFd)> {
         let (ours, theirs) = match kind {
             FeedKind::Socketpair => {
-                let (ours, theirs) = socketpair(
-                    AddressFamily::Unix,
-                    SockType::Stream,
-                    None,
-                    SockFlag::SOCK_CLOEXEC,
-                )?;
+                let (ours, theirs) =
+                    socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
                 // Ours alone: the target's end stays blocking, as auditd leaves it.
-                setsockopt(
-                    &ours,
-                    sockopt::SendTimeout,
-                    &TimeVal::new(0, i64::from(PATIENCE) * 1000),
-                )?;
+                setsockopt(&ours, sockopt::SendTimeout, &TimeVal::new(0, i64::from(PATIENCE) * 1000))?;
                 (ours, theirs)
             }
             FeedKind::Pipe => {
@@ -91,11 +83,9 @@ impl Feed {
         let mut blocked_since = None;
         while !bytes.is_empty() {
             let attempt = match (self.kind, blocked_since) {
-                (FeedKind::Socketpair, None) => send(
-                    self.fd.as_raw_fd(),
-                    bytes,
-                    MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
-                ),
+                (FeedKind::Socketpair, None) => {
+                    send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+                }
                 // Full: now wait inside the write, as auditd does, at most PATIENCE at a time.
                 (FeedKind::Socketpair, Some(_)) => send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL),
                 (FeedKind::Pipe, _) => nix::unistd::write(&self.fd, bytes),
@@ -178,9 +168,7 @@ pub(crate) fn drive(
         FeedKind::Pipe => BLOCK,
     };
     let first_ns = plan.intended(0).unwrap_or_else(|| clock.now());
-    let end_ns = limits
-        .duration
-        .map(|duration| first_ns.saturating_add(nanoseconds(duration)));
+    let end_ns = limits.duration.map(|duration| first_ns.saturating_add(nanoseconds(duration)));
     let mut driven = Driven {
         written: 0,
         sent: 0,
@@ -292,13 +280,7 @@ mod tests {
             std::fs::File::from(theirs).read_to_end(&mut all).unwrap();
             all
         });
-        let mut wire = Corpus::generate(Shape {
-            seed: 3,
-            form: Form::Text,
-            frames: Frames::Exact,
-            eoe,
-        })
-        .wire;
+        let mut wire = Corpus::generate(Shape { seed: 3, form: Form::Text, frames: Frames::Exact, eoe }).wire;
         let clock = Clock::start();
         let plan = Plan::new(clock.now(), rate.and_then(NonZeroU64::new));
         let limits = Limits {

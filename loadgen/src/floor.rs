@@ -46,10 +46,7 @@ pub(crate) fn relay(to: &str, framing: Option<Framing>) -> io::Result<()> {
         }
         let (kept, start) = (rest.len(), filled - rest.len());
         if kept == input.len() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a line longer than the buffer",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line longer than the buffer"));
         }
         input.copy_within(start..filled, 0);
         filled = kept;
@@ -81,15 +78,9 @@ impl Header {
             self.date = date(second);
         }
         self.bytes.clear();
-        for part in [
-            b"<182>1 ",
-            self.date.as_bytes(),
-            b".",
-            milliseconds,
-            b"Z loadgen auditd - ",
-            name,
-            b" - ",
-        ] {
+        for part in
+            [b"<182>1 ", self.date.as_bytes(), b".", milliseconds, b"Z loadgen auditd - ", name, b" - "]
+        {
             self.bytes.extend_from_slice(part);
         }
         Some(&self.bytes)
@@ -99,9 +90,7 @@ impl Header {
 /// The decimal number at the start of `bytes`, and what follows.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take(18).take_while(|b| b.is_ascii_digit()).count();
-    let value = bytes[..digits]
-        .iter()
-        .fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+    let value = bytes[..digits].iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
     (digits > 0).then_some((value, &bytes[digits..]))
 }
 
@@ -114,17 +103,10 @@ fn date(second: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + shifted / 146_097 * 400 + u64::from(month <= 2);
     let (hour, minute) = (time / 3600, time / 60 % 60);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}",
-        time % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}", time % 60)
 }
 
 struct Output {
@@ -139,21 +121,11 @@ impl Output {
     /// Connects to a URL in the relay's notation; also says the transport's usual framing.
     fn connect(to: &str) -> io::Result<(Self, Option<Framing>)> {
         let unknown = || io::Error::new(io::ErrorKind::InvalidInput, format!("not a destination: {to}"));
-        let inet = |address: &str| {
-            address
-                .parse::<SocketAddrV4>()
-                .map(SockAddr::from)
-                .map_err(|_| unknown())
-        };
+        let inet = |address: &str| address.parse::<SocketAddrV4>().map(SockAddr::from).map_err(|_| unknown());
         let (domain, kind, address, framing) = if let Some(path) = to.strip_prefix("unix:") {
             (Domain::UNIX, Type::DGRAM, SockAddr::unix(path)?, None)
         } else if let Some(path) = to.strip_prefix("unix-stream:") {
-            (
-                Domain::UNIX,
-                Type::STREAM,
-                SockAddr::unix(path)?,
-                Some(Framing::Lf),
-            )
+            (Domain::UNIX, Type::STREAM, SockAddr::unix(path)?, Some(Framing::Lf))
         } else if let Some(address) = to.strip_prefix("udp://") {
             (Domain::IPV4, Type::DGRAM, inet(address)?, None)
         } else if let Some(address) = to.strip_prefix("tcp://") {
@@ -263,12 +235,8 @@ mod tests {
         let line = b"type=CWD msg=audit(1795424551.650:21): cwd=\"/\"";
         let expected: &[u8] = b"<182>1 2026-11-23T09:02:31.650Z loadgen auditd - CWD - ";
         assert_eq!(header.of(line), Some(expected));
-        for other in [
-            &b"type=EOE msg=audit(1795424551.650:21):"[..],
-            b"",
-            b"type=X",
-            b"type=X msg=audit(1.2",
-        ] {
+        for other in [&b"type=EOE msg=audit(1795424551.650:21):"[..], b"", b"type=X", b"type=X msg=audit(1.2"]
+        {
             assert_eq!(header.of(other), None);
         }
     }

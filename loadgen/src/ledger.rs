@@ -79,11 +79,8 @@ impl Ledger {
         let mut open: Option<u64> = None;
         let mut sequence = 0;
         while sequence < sent {
-            let word = usize::try_from(sequence / 64)
-                .ok()
-                .and_then(|w| self.seen.get(w))
-                .copied()
-                .unwrap_or(0);
+            let word =
+                usize::try_from(sequence / 64).ok().and_then(|w| self.seen.get(w)).copied().unwrap_or(0);
             let end = (sequence + 64).min(sent);
             if word == u64::MAX {
                 if let Some(from) = open.take() {
@@ -184,9 +181,8 @@ mod tests {
 
     #[test]
     fn gaps_are_named_across_word_borders() {
-        let arrivals: Vec<u64> = (0..300)
-            .filter(|n| !(60..=70).contains(n) && *n != 128 && *n < 290)
-            .collect();
+        let arrivals: Vec<u64> =
+            (0..300).filter(|n| !(60..=70).contains(n) && *n != 128 && *n < 290).collect();
         assert_eq!(account(&arrivals, 300).gaps, [60..=70, 128..=128, 290..=299]);
         let arrivals: Vec<u64> = (64..128).collect();
         assert_eq!(account(&arrivals, 128).gaps, [0..=63]);
@@ -200,10 +196,7 @@ mod tests {
         ledger.torn(None);
         ledger.unmarked();
         let tally = ledger.tally(3);
-        assert_eq!(
-            (tally.received, tally.torn, tally.lost, tally.unmarked),
-            (1, 2, 1, 1)
-        );
+        assert_eq!((tally.received, tally.torn, tally.lost, tally.unmarked), (1, 2, 1, 1));
     }
 
     proptest! {

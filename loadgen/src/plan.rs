@@ -24,10 +24,7 @@ impl Plan {
     /// When record `n` is due; `None` if there is no schedule.
     pub(crate) fn intended(&self, n: u64) -> Option<u64> {
         let offset = u128::from(n) * NS_PER_S / u128::from(self.rate?.get());
-        Some(
-            self.start_ns
-                .saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)),
-        )
+        Some(self.start_ns.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)))
     }
 
     /// How many records are due at `now_ns` at the latest; without a schedule always all of them.
@@ -59,13 +56,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Lateness up to `tolerance_ns` is taken as kept.
     pub(crate) fn new(tolerance_ns: u64) -> Self {
-        Self {
-            tolerance_ns,
-            held_ns: 0,
-            total: 0,
-            late: 0,
-            worst_ns: 0,
-        }
+        Self { tolerance_ns, held_ns: 0, total: 0, late: 0, worst_ns: 0 }
     }
 
     /// The generator is ahead of its schedule: whatever held it before is made up for.
@@ -112,12 +103,7 @@ mod tests {
     #[test]
     fn intended_times_are_exact() {
         let plan = Plan::new(500, NonZeroU64::new(20_000));
-        for (n, expected) in [
-            (0, 500),
-            (1, 50_500),
-            (20_000, 1_000_000_500),
-            (u64::MAX, u64::MAX),
-        ] {
+        for (n, expected) in [(0, 500), (1, 50_500), (20_000, 1_000_000_500), (u64::MAX, u64::MAX)] {
             assert_eq!(plan.intended(n), Some(expected));
         }
         // 3 records/s do not divide a second: no drift may add up.

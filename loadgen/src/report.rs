@@ -48,9 +48,7 @@ pub(crate) enum Judgement {
 impl Report {
     /// The account; `None` without a sink.
     fn tally(&self) -> Option<Tally> {
-        self.received
-            .as_ref()
-            .map(|received| received.ledger.tally(self.driven.sent))
+        self.received.as_ref().map(|received| received.ledger.tally(self.driven.sent))
     }
 
     /// Seconds from the first write to the last arrival; without a sink, to the target's exit.
@@ -64,10 +62,7 @@ impl Report {
 
     /// Records a second that arrived (without a sink: that were taken).
     fn rate(&self) -> f64 {
-        let records = self
-            .received
-            .as_ref()
-            .map_or(self.driven.sent, |received| received.ledger.arrived());
+        let records = self.received.as_ref().map_or(self.driven.sent, |received| received.ledger.arrived());
         per(records as f64, self.seconds())
     }
 
@@ -113,11 +108,8 @@ impl Report {
                 );
             }
             if !tally.gaps.is_empty() {
-                let gaps: Vec<String> = tally
-                    .gaps
-                    .iter()
-                    .map(|g| format!("{}-{}", g.start(), g.end()))
-                    .collect();
+                let gaps: Vec<String> =
+                    tally.gaps.iter().map(|g| format!("{}-{}", g.start(), g.end())).collect();
                 line(&mut out, "first gaps", &gaps.join(" "));
             }
         }
@@ -132,11 +124,7 @@ impl Report {
                 line(&mut out, "framing", &text);
             }
             if let Some(drops) = received.socket_drops.filter(|&drops| drops > 0) {
-                line(
-                    &mut out,
-                    "sink drops",
-                    &format!("{drops} datagrams dropped at the sink's own socket"),
-                );
+                line(&mut out, "sink drops", &format!("{drops} datagrams dropped at the sink's own socket"));
             }
             out.push_str("\nlatency, us              p50        p90        p99      p99.9        max\n");
             latency_line(&mut out, self.corrected_name(), &received.corrected);
@@ -164,18 +152,10 @@ impl Report {
         );
         line(&mut out, "", &blocked);
         if let Some(others) = self.others_cpu_s {
-            line(
-                &mut out,
-                "machine",
-                &format!("everybody else used about {others:.2} s CPU meanwhile"),
-            );
+            line(&mut out, "machine", &format!("everybody else used about {others:.2} s CPU meanwhile"));
         }
         if let Some(stop) = self.driven.stop {
-            line(
-                &mut out,
-                "STOPPED",
-                &format!("after {} records: {}", self.driven.written, stop_text(stop)),
-            );
+            line(&mut out, "STOPPED", &format!("after {} records: {}", self.driven.written, stop_text(stop)));
         }
         out
     }
@@ -190,9 +170,7 @@ impl Report {
             cpu(outcome.system_s)
         );
         line(out, "target", &cost);
-        let rss = outcome
-            .peak_rss_kib
-            .map_or_else(|| "-".to_owned(), |kib| format!("{kib} KiB"));
+        let rss = outcome.peak_rss_kib.map_or_else(|| "-".to_owned(), |kib| format!("{kib} KiB"));
         let switches = format!(
             "peak RSS {rss}, {} voluntary and {} involuntary switches",
             outcome.voluntary_switches, outcome.involuntary_switches
@@ -207,22 +185,15 @@ impl Report {
     }
 
     fn corrected_name(&self) -> &'static str {
-        if self.scheduled {
-            "  from the schedule"
-        } else {
-            "  (no schedule)"
-        }
+        if self.scheduled { "  from the schedule" } else { "  (no schedule)" }
     }
 
     /// The same as JSON.
     pub(crate) fn json(&self) -> Value {
         let per_million = |seconds: f64| round(per(seconds * 1e6, self.driven.written as f64), 6);
         let outcome = &self.outcome;
-        let conditions: Map<String, Value> = self
-            .conditions
-            .iter()
-            .map(|(name, value)| (name.replace(' ', "_"), value.clone()))
-            .collect();
+        let conditions: Map<String, Value> =
+            self.conditions.iter().map(|(name, value)| (name.replace(' ', "_"), value.clone())).collect();
         let tally = self.tally();
         let count = |of: fn(&Tally) -> u64| tally.as_ref().map(of);
         json!({
@@ -359,11 +330,7 @@ mod tests {
                 stop: None,
             },
             received: Some(received),
-            outcome: Outcome {
-                user_s: 0.5,
-                exit_code: Some(0),
-                ..Outcome::default()
-            },
+            outcome: Outcome { user_s: 0.5, exit_code: Some(0), ..Outcome::default() },
             scheduled: true,
             exited_ns: 3_000_000_000,
             own_cpu_s: 0.1,

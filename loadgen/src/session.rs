@@ -48,17 +48,11 @@ impl Failure {
     /// For `map_err`: says what was being done.
     fn when<E: Into<Box<dyn Error + Send + Sync>>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
-        move |source| Self {
-            doing,
-            source: source.into(),
-        }
+        move |source| Self { doing, source: source.into() }
     }
 
     fn usage(message: &str) -> Self {
-        Self {
-            doing: "usage".into(),
-            source: message.into(),
-        }
+        Self { doing: "usage".into(), source: message.into() }
     }
 }
 
@@ -96,9 +90,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         let text = format!("{:#}\n", report.json());
         fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
     }
-    io::stdout()
-        .write_all(report.table().as_bytes())
-        .map_err(Failure::when("writing the report"))?;
+    io::stdout().write_all(report.table().as_bytes()).map_err(Failure::when("writing the report"))?;
     Ok(match report.judge(bench.allow_loss) {
         Judgement::Well => ExitCode::SUCCESS,
         Judgement::Faulty => ExitCode::from(EXIT_FAULTY),
@@ -107,11 +99,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
 }
 
 fn split_run(run: RunArgs) -> Result<(BenchArgs, Vec<String>), Failure> {
-    let command = if run.command.is_empty() {
-        default_command(run.bench.framing)?
-    } else {
-        run.command
-    };
+    let command = if run.command.is_empty() { default_command(run.bench.framing)? } else { run.command };
     Ok((run.bench, command))
 }
 
@@ -145,30 +133,16 @@ fn add_framing(command: &mut Vec<String>, framing: Option<Framing>) {
 /// Fills in `{to}`, `{path}` and `{port}`. Without a sink `{to}` is `stdout:`, and stdout is /dev/null.
 fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
     let to = sink.map_or("stdout:", Sink::url);
-    let path = sink
-        .and_then(Sink::path)
-        .map(|path| path.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let port = sink
-        .and_then(Sink::port)
-        .map(|port| port.to_string())
-        .unwrap_or_default();
+    let path = sink.and_then(Sink::path).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let port = sink.and_then(Sink::port).map(|port| port.to_string()).unwrap_or_default();
     command
         .iter()
-        .map(|argument| {
-            argument
-                .replace("{to}", to)
-                .replace("{path}", &path)
-                .replace("{port}", &port)
-        })
+        .map(|argument| argument.replace("{to}", to).replace("{path}", &path).replace("{port}", &port))
         .collect()
 }
 
 fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
-    let Corpus {
-        mut wire,
-        mut expected,
-    } = build_corpus(bench)?;
+    let Corpus { mut wire, mut expected } = build_corpus(bench)?;
     if wire.peek().is_none() {
         return Err(Failure::usage("the trace holds no lines"));
     }
@@ -176,10 +150,8 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
     let sink = Sink::bind(bench.to, bench.sink_path.as_deref()).map_err(Failure::when("binding the sink"))?;
     let argv = with_sink(command, sink.as_ref());
     let (feed, stdin) = Feed::open(bench.feed).map_err(Failure::when("making the target's stdin"))?;
-    let target = Target::spawn(&argv, stdin).map_err(Failure::when(format!(
-        "starting {}",
-        argv.first().map_or("nothing", String::as_str)
-    )))?;
+    let target = Target::spawn(&argv, stdin)
+        .map_err(Failure::when(format!("starting {}", argv.first().map_or("nothing", String::as_str))))?;
     let mut peak = target.peak_rss();
     std::thread::sleep(bench.settle);
     peak.look();
@@ -207,28 +179,19 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
         // End of stdin: the target drains and exits.
         drop(feed);
         drop(stop_watching);
-        let peak = watching
-            .join()
-            .map_err(|_| Failure::usage("the watching thread panicked"));
+        let peak = watching.join().map_err(|_| Failure::usage("the watching thread panicked"));
         let outcome = peak.and_then(|peak| {
             // A target that would not read will not exit either; it has had its time.
-            let timeout = if driven.stop == Some(drive::Stop::Stuck) {
-                Duration::ZERO
-            } else {
-                bench.timeout
-            };
-            target
-                .wait(peak, timeout, &clock)
-                .map_err(Failure::when("waiting for the target"))
+            let timeout =
+                if driven.stop == Some(drive::Stop::Stuck) { Duration::ZERO } else { bench.timeout };
+            target.wait(peak, timeout, &clock).map_err(Failure::when("waiting for the target"))
         });
         let exited_ns = clock.now();
         // Only now, also after a failure: the sink ends when it knows how many there are.
         shared.sent.store(driven.sent, Ordering::Release);
         let received = receiving
             .map(|thread| {
-                let received = thread
-                    .join()
-                    .map_err(|_| Failure::usage("the receiving thread panicked"))?;
+                let received = thread.join().map_err(|_| Failure::usage("the receiving thread panicked"))?;
                 received.map_err(Failure::when("receiving"))
             })
             .transpose();
@@ -236,13 +199,10 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
     })?;
 
     let own_cpu_s = target::own_cpu_seconds() - own_cpu_before;
-    let machine_s = target::machine_cpu_seconds()
-        .zip(machine_before)
-        .map(|(after, before)| after - before);
+    let machine_s = target::machine_cpu_seconds().zip(machine_before).map(|(after, before)| after - before);
     // The machine's sum is sampled by the clock tick, which misses many short turns; a negative rest means nothing.
-    let others_cpu_s = machine_s
-        .map(|all| all - own_cpu_s - outcome.user_s - outcome.system_s)
-        .filter(|rest| *rest >= 0.0);
+    let others_cpu_s =
+        machine_s.map(|all| all - own_cpu_s - outcome.user_s - outcome.system_s).filter(|rest| *rest >= 0.0);
     Ok(Report {
         conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes),
         driven,
@@ -304,32 +264,19 @@ fn conditions(
         Form::Text => "text".to_owned(),
         form => format!("{form:?}, {:?} frames", bench.frames).to_lowercase(),
     };
-    let rate = bench.rate().map_or_else(
-        || "as fast as possible".to_owned(),
-        |rate| format!("{rate} records/s"),
-    );
+    let rate =
+        bench.rate().map_or_else(|| "as fast as possible".to_owned(), |rate| format!("{rate} records/s"));
     let feed = match bench.feed {
         drive::FeedKind::Socketpair => "socket pair, one write per record",
         drive::FeedKind::Pipe => "pipe, blocks of up to 64 KiB",
     };
-    let host = format!(
-        "{}, {} CPUs",
-        kernel(),
-        std::thread::available_parallelism().map_or(0, usize::from)
-    );
+    let host = format!("{}, {} CPUs", kernel(), std::thread::available_parallelism().map_or(0, usize::from));
     vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),
         ("host", json!(host)),
         ("command", json!(argv.join(" "))),
         ("corpus", json!(corpus)),
-        (
-            "eoe",
-            json!(if bench.eoe {
-                "written, not expected"
-            } else {
-                "none"
-            }),
-        ),
+        ("eoe", json!(if bench.eoe { "written, not expected" } else { "none" })),
         ("form", json!(form)),
         ("feed", json!(feed)),
         ("plan", json!(rate)),

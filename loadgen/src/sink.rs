@@ -66,11 +66,7 @@ pub(crate) struct Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self {
-            announced: AtomicU64::new(0),
-            arrived: AtomicU64::new(0),
-            sent: AtomicU64::new(u64::MAX),
-        }
+        Self { announced: AtomicU64::new(0), arrived: AtomicU64::new(0), sent: AtomicU64::new(u64::MAX) }
     }
 }
 
@@ -138,10 +134,7 @@ impl Sink {
             (format!("{scheme}{}", path.socket.display()), Some(path), None)
         } else {
             socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)))?;
-            let address = socket
-                .local_addr()?
-                .as_socket_ipv4()
-                .ok_or(io::ErrorKind::AddrNotAvailable)?;
+            let address = socket.local_addr()?.as_socket_ipv4().ok_or(io::ErrorKind::AddrNotAvailable)?;
             (format!("{scheme}{address}"), None, Some(address.port()))
         };
         let listener = if kind == Type::STREAM {
@@ -152,12 +145,7 @@ impl Sink {
             socket.set_read_timeout(Some(Duration::from_millis(TICK_MS.into())))?;
             Listener::Datagrams(socket)
         };
-        Ok(Some(Self {
-            listener,
-            url,
-            path,
-            port,
-        }))
+        Ok(Some(Self { listener, url, path, port }))
     }
 
     /// Where to send, in the relay's own notation.
@@ -204,11 +192,8 @@ impl Sink {
                 socket_drops: None,
             },
         };
-        let mut quiet = Quiet {
-            since_ns: clock.now(),
-            linger_ns: crate::drive::nanoseconds(linger),
-            ending: false,
-        };
+        let mut quiet =
+            Quiet { since_ns: clock.now(), linger_ns: crate::drive::nanoseconds(linger), ending: false };
         match &self.listener {
             Listener::Datagrams(socket) => {
                 receive_datagrams(socket, clock, &mut account, &mut quiet)?;
@@ -270,18 +255,13 @@ impl Account<'_> {
         received.messages += 1;
         received.bytes += message.len() as u64;
         match self.expected.judge(message, announced, self.plan) {
-            Verdict::Whole {
-                sequence,
-                due_ns,
-                written_ns,
-            } => {
+            Verdict::Whole { sequence, due_ns, written_ns } => {
                 received.last_ns = Some(now_ns);
                 // A duplicate's latency is that of a retry, not of the record.
                 if received.ledger.whole(sequence) {
-                    for (histogram, from) in [
-                        (&mut received.corrected, due_ns),
-                        (&mut received.uncorrected, written_ns),
-                    ] {
+                    for (histogram, from) in
+                        [(&mut received.corrected, due_ns), (&mut received.uncorrected, written_ns)]
+                    {
                         if let Some(from) = from {
                             histogram.saturating_record(now_ns.saturating_sub(from));
                         }
@@ -297,9 +277,7 @@ impl Account<'_> {
     }
 
     fn publish(&self) {
-        self.shared
-            .arrived
-            .store(self.received.ledger.arrived(), Ordering::Relaxed);
+        self.shared.arrived.store(self.received.ledger.arrived(), Ordering::Relaxed);
     }
 }
 
@@ -317,13 +295,7 @@ fn receive_datagrams(
         let mut chunks = room.chunks_exact_mut(DATAGRAM_ROOM);
         let mut slots: [[IoSliceMut<'_>; 1]; DATAGRAMS] =
             std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
-        match recvmmsg(
-            socket.as_raw_fd(),
-            &mut headers,
-            slots.iter_mut(),
-            MsgFlags::MSG_WAITFORONE,
-            None,
-        ) {
+        match recvmmsg(socket.as_raw_fd(), &mut headers, slots.iter_mut(), MsgFlags::MSG_WAITFORONE, None) {
             Ok(batch) => {
                 let now = clock.now();
                 let announced = account.shared.announced.load(Ordering::Acquire);
@@ -390,16 +362,10 @@ fn receive_streams(
             match listener.accept() {
                 Ok((socket, _)) => {
                     account.received.connections += 1;
-                    connections.push(Connection {
-                        socket,
-                        deframer: Deframer::new(),
-                    });
+                    connections.push(Connection { socket, deframer: Deframer::new() });
                 }
                 Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return Err(error),
             }
@@ -453,9 +419,7 @@ fn udp_drops(port: u16) -> Option<u64> {
 /// The last column of the line of `port` in the text of `/proc/net/udp`.
 fn drops_of(table: &str, port: u16) -> Option<u64> {
     let wanted = format!("0100007F:{port:04X}");
-    let line = table
-        .lines()
-        .find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
+    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
     line.split_whitespace().last()?.parse().ok()
 }
 
@@ -475,10 +439,7 @@ impl OwnedPath {
             let directory = base.join(format!("audit-loadgen.{pid}.{attempt}"));
             match fs::create_dir(&directory) {
                 Ok(()) => {
-                    let path = Self {
-                        socket: directory.join("log"),
-                        directory: Some(directory.clone()),
-                    };
+                    let path = Self { socket: directory.join("log"), directory: Some(directory.clone()) };
                     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
                     return Ok(path);
                 }
@@ -486,10 +447,7 @@ impl OwnedPath {
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "no free name for a temporary directory",
-        ))
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary directory"))
     }
 
     /// A path given by the user. A socket nobody listens on is replaced; anything else there is left alone.
@@ -503,10 +461,7 @@ impl OwnedPath {
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
             }
         }
-        Ok(Self {
-            socket: path.into(),
-            directory: None,
-        })
+        Ok(Self { socket: path.into(), directory: None })
     }
 }
 
@@ -523,9 +478,7 @@ impl Drop for OwnedPath {
 fn is_served(path: &Path) -> io::Result<bool> {
     let address = SockAddr::unix(path)?;
     for kind in [Type::DGRAM, Type::STREAM] {
-        let refused = Socket::new(Domain::UNIX, kind, None)?
-            .connect(&address)
-            .map_err(|error| error.kind());
+        let refused = Socket::new(Domain::UNIX, kind, None)?.connect(&address).map_err(|error| error.kind());
         // ECONNREFUSED: nobody there. EPROTOTYPE: somebody, of the other type.
         if refused != Err(io::ErrorKind::ConnectionRefused) {
             return Ok(true);

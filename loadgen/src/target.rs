@@ -57,9 +57,8 @@ impl Target {
     /// # Errors
     /// If there is no such program or it cannot be started.
     pub(crate) fn spawn(argv: &[String], stdin: OwnedFd) -> io::Result<Self> {
-        let (program, args) = argv
-            .split_first()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
+        let (program, args) =
+            argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
         let child = Command::new(program)
             .args(args)
             .env_clear()
@@ -67,10 +66,7 @@ impl Target {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()?;
-        let peak = PeakRss {
-            path: format!("/proc/{}/status", child.id()),
-            kib: None,
-        };
+        let peak = PeakRss { path: format!("/proc/{}/status", child.id()), kib: None };
         Ok(Self { child, peak })
     }
 
@@ -137,16 +133,8 @@ pub(crate) fn machine_cpu_seconds() -> Option<f64> {
 /// Sum of user, nice, system, irq and softirq in the first line of `/proc/stat`.
 fn busy_ticks(stat: &str) -> Option<u64> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?;
-    let fields: Vec<u64> = fields
-        .split_whitespace()
-        .map_while(|field| field.parse().ok())
-        .collect();
-    Some(
-        [0, 1, 2, 5, 6]
-            .iter()
-            .filter_map(|&index| fields.get(index))
-            .sum(),
-    )
+    let fields: Vec<u64> = fields.split_whitespace().map_while(|field| field.parse().ok()).collect();
+    Some([0, 1, 2, 5, 6].iter().filter_map(|&index| fields.get(index)).sum())
 }
 
 fn user_seconds(usage: &Usage) -> f64 {
@@ -158,9 +146,7 @@ fn system_seconds(usage: &Usage) -> f64 {
 }
 
 fn exit_code(status: ExitStatus) -> Option<i32> {
-    status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal))
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal))
 }
 
 /// Reads the kernel's high-water mark of a process's resident memory.
@@ -191,10 +177,7 @@ mod tests {
 
     #[test]
     fn the_high_water_mark_is_found_or_absent() {
-        assert_eq!(
-            high_water_mark("Name:\tx\nVmHWM:\t    3456 kB\nVmRSS:\t1 kB\n"),
-            Some(3456)
-        );
+        assert_eq!(high_water_mark("Name:\tx\nVmHWM:\t    3456 kB\nVmRSS:\t1 kB\n"), Some(3456));
         assert_eq!(high_water_mark("Name:\tx\nState:\tZ (zombie)\n"), None);
     }
 

@@ -25,10 +25,7 @@ fn loadgen(args: &[&str]) -> (Option<i32>, Value) {
         .output()
         .unwrap();
     let report = fs::read_to_string(&json).unwrap_or_else(|_| {
-        panic!(
-            "no report of {args:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        panic!("no report of {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     });
     (output.status.code(), serde_json::from_str(&report).unwrap())
 }
@@ -36,14 +33,9 @@ fn loadgen(args: &[&str]) -> (Option<i32>, Value) {
 /// Asserts that all `count` records arrived once, in order, whole.
 fn assert_clean(args: &[&str], count: u64) -> Value {
     let (code, report) = loadgen(args);
-    for (key, expected) in [
-        ("sent", count),
-        ("received", count),
-        ("lost", 0),
-        ("duplicated", 0),
-        ("reordered", 0),
-        ("torn", 0),
-    ] {
+    for (key, expected) in
+        [("sent", count), ("received", count), ("lost", 0), ("duplicated", 0), ("reordered", 0), ("torn", 0)]
+    {
         assert_eq!(report[key], expected, "{key} of {args:?}: {report:#}");
     }
     assert_eq!(code, Some(0), "{report:#}");
@@ -54,12 +46,8 @@ fn assert_clean(args: &[&str], count: u64) -> Value {
 /// A target that passes the records through `filter` (a shell command) before the floor relays them.
 fn through(filter: &str, more: &[&str]) -> (Option<i32>, Value) {
     let script = format!("{filter} | {LOADGEN} floor-child --to {{to}}");
-    let args = [
-        &["run", "--count", "5000", "--linger", "200ms"],
-        more,
-        &["--", "/bin/sh", "-c", &script],
-    ]
-    .concat();
+    let args =
+        [&["run", "--count", "5000", "--linger", "200ms"], more, &["--", "/bin/sh", "-c", &script]].concat();
     loadgen(&args)
 }
 
@@ -76,10 +64,8 @@ fn every_transport_and_feed_delivers_every_record() {
 fn both_framings_are_told_apart() {
     for to in ["tcp", "unix-stream"] {
         for framing in ["octet", "lf"] {
-            let report = assert_clean(
-                &["floor", "--to", to, "--framing", framing, "--count", "20000"],
-                20_000,
-            );
+            let report =
+                assert_clean(&["floor", "--to", to, "--framing", framing, "--count", "20000"], 20_000);
             assert_eq!(report["sink"]["connections"], 1);
             assert_eq!(report["sink"]["framing_errors"], 0);
             assert_eq!(report["sink"]["unfinished_bytes"], 0);
@@ -89,10 +75,7 @@ fn both_framings_are_told_apart() {
 
 #[test]
 fn a_schedule_is_followed_to_its_end() {
-    let report = assert_clean(
-        &["floor", "--rate", "5000", "--count", "2500", "--max-lag", "10s"],
-        2500,
-    );
+    let report = assert_clean(&["floor", "--rate", "5000", "--count", "2500", "--max-lag", "10s"], 2500);
     // 2500 records at 5000/s: the last is due 0.4998 s after the first, and none may leave early.
     assert!(report["seconds"].as_f64().unwrap() >= 0.4998);
     assert!(
@@ -119,9 +102,7 @@ fn a_recorded_trace_is_replayed_and_checked() {
     let trace = directory.path().join("trace.log");
     let mut text = String::new();
     for n in 0..500 {
-        text.push_str(&format!(
-            "type=CWD msg=audit(1795424551.650:{n}): cwd=\"/\"\x1dUID=\"root\"\n"
-        ));
+        text.push_str(&format!("type=CWD msg=audit(1795424551.650:{n}): cwd=\"/\"\x1dUID=\"root\"\n"));
         text.push_str(&format!("type=EOE msg=audit(1795424551.650:{n}):\n"));
     }
     fs::write(&trace, text).unwrap();
@@ -164,21 +145,10 @@ fn a_target_that_goes_away_or_hangs_is_reported() {
     assert_eq!(report["target"]["exit_code"], 3);
     assert_eq!(report["generator"]["stopped"], "the target closed its stdin");
 
-    let (code, report) = loadgen(&[
-        "--count",
-        "10",
-        "--timeout",
-        "300ms",
-        "--",
-        "/bin/sh",
-        "-c",
-        "exec sleep 100",
-    ]);
+    let (code, report) =
+        loadgen(&["--count", "10", "--timeout", "300ms", "--", "/bin/sh", "-c", "exec sleep 100"]);
     assert_eq!(code, Some(1));
-    assert_eq!(
-        (&report["target"]["killed"], &report["target"]["exit_code"]),
-        (&true.into(), &137.into())
-    );
+    assert_eq!((&report["target"]["killed"], &report["target"]["exit_code"]), (&true.into(), &137.into()));
 }
 
 #[test]
@@ -195,17 +165,9 @@ fn the_target_gets_an_empty_environment_and_no_descriptors_but_three() {
     assert_eq!(report["received"], Value::Null);
     let read = |suffix: &str| fs::read_to_string(Path::new(&format!("{}.{suffix}", seen.display()))).unwrap();
     assert_eq!(read("env"), "");
-    assert_eq!(
-        read("fd")
-            .split_whitespace()
-            .filter(|fd| matches!(*fd, "0" | "1" | "2"))
-            .count(),
-        3
-    );
+    assert_eq!(read("fd").split_whitespace().filter(|fd| matches!(*fd, "0" | "1" | "2")).count(), 3);
     assert!(
-        read("fd")
-            .split_whitespace()
-            .all(|fd| fd.parse::<u32>().unwrap() < 3 || fd == "10"),
+        read("fd").split_whitespace().all(|fd| fd.parse::<u32>().unwrap() < 3 || fd == "10"),
         "{}",
         read("fd")
     );

@@ -194,7 +194,11 @@ impl Frames {
         let mut end = stated;
         if header.version == 0 && matches!(self.layout, Layout::Unknown | Layout::Overstated) {
             // Only 2.6.4 sends the next header where the payload should still go on.
-            let not_sent = "type= msg=".len() + types::name(header.number).map_or(0, str::len);
+            let name = match types::name(header.number) {
+                Some(name) => name.len(),
+                None => "UNKNOWN[]".len() + header.number.checked_ilog10().map_or(1, |log| log as usize + 1),
+            };
+            let not_sent = "type= msg=".len() + name;
             if let Some(early) = stated.checked_sub(not_sent).filter(|&early| early >= HEADER) {
                 let next_is_early = input
                     .get(early..early + 8)
@@ -245,14 +249,31 @@ impl Frames {
     }
 }
 
-/// True if a binary stream starts so, `None` if too little of it is there to tell.
+/// True if a binary stream starts so, `None` if too little of it is there to tell. Not every stream starts
+/// with a header: garbage may come first, and a line may start with stray control characters. Then a frame
+/// before the first line end decides.
 pub(super) fn starts_stream(input: &[u8]) -> Option<bool> {
-    let word = |at: usize| input.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-    match input.first() {
-        Some(0..=8) => Some(word(0)? <= 15 && (16..=64).contains(&word(4)?)),
-        Some(_) => Some(false),
-        None => None,
+    if input.first()? > &8 {
+        return Some(false);
     }
+    let word = |at: usize| input.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+    if word(0)? <= 15 && (16..=64).contains(&word(4)?) {
+        return Some(true);
+    }
+    match (find_record(input, 1), memchr::memchr(b'\n', input)) {
+        (Some(frame), Some(line_end)) => Some(frame < line_end),
+        (Some(_), None) => Some(true),
+        (None, Some(_)) => Some(false),
+        (None, None) => (input.len() > UNDECIDED_MAX).then_some(false),
+    }
+}
+
+/// Bytes without a header or a line end after which a stream counts as text.
+const UNDECIDED_MAX: usize = 16 * 1024;
+
+/// Offset, from `from` on, of the first place that is certain to look like a frame with a record in it.
+fn find_record(input: &[u8], from: usize) -> Option<usize> {
+    (from..input.len().saturating_sub(CERTAIN - 1)).find(|&at| Header::starts_record(&input[at..]))
 }
 
 fn looks_formatted(payload: &[u8]) -> bool {

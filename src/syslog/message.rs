@@ -347,16 +347,17 @@ impl Encoder {
     /// text only, or the element would stay open.
     fn append_structured_data(&mut self, out: &mut BytesMut, message: usize, record: Option<&Record<'_>>) {
         let chosen = self.shape.structured_data;
-        let sequence = self.next_sequence();
+        // Notices have no number: the sequence counts records, so a gap is as wide as the loss.
+        let sequence = record.map(|_| self.next_sequence()).filter(|_| chosen.meta);
         let start = out.len();
-        append_meta(out, chosen.meta.then_some(sequence));
+        append_meta(out, sequence);
         out.extend_from_slice(&self.fixed_data);
         if let (Some(number), Some(record)) = (chosen.audit, record) {
             append_audit_element(out, number, record);
         }
         if out.len() - message > self.limit.saturating_sub(text::MARK_MAX + 1) {
             out.truncate(start);
-            append_meta(out, chosen.meta.then_some(sequence));
+            append_meta(out, sequence);
         }
         out.extend_from_slice(if out.len() == start + 1 { b"- " } else { b" " });
     }
@@ -633,11 +634,13 @@ mod tests {
         let gap = Gap { records: 1, first: Some(Stamp { ms: 1_001, serial: 4 }), last: None };
         encoder.append_notice(&Notice::Lost { gap, reason: "overflow" }, 2_000, &mut batch);
         let text = String::from_utf8(batch.bytes.to_vec()).unwrap();
-        let ids: Vec<_> = text.lines().map(|line| line.split('"').nth(1).unwrap()).collect();
-        assert_eq!(ids, ["2147483647", "1", "3"]);
+        let ids: Vec<_> =
+            text.lines().filter_map(|line| line.split("sequenceId=\"").nth(1)?.split('"').next()).collect();
+        assert_eq!(ids, ["2147483647", "1"]);
+        assert_eq!(encoder.sequence, 3, "a record that is not sent uses up its number, a notice has none");
         assert_eq!(batch.records(), 2);
         assert!(text.ends_with(
-            "<180>1 1970-01-01T00:00:02.000Z host.example.org audit-relay 4242 LOST [meta sequenceId=\"3\"] \
+            "<180>1 1970-01-01T00:00:02.000Z host.example.org audit-relay 4242 LOST - \
              records lost before this message: records=1 reason=overflow first=1.001:4 last=-\n"
         ));
     }

@@ -1,0 +1,830 @@
+//! Real programs for the live tests: rsyslogd to receive, auditd to feed the relay, and the kernel's audit
+//! system lent to one test at a time and given back as it was found.
+//!
+//! Whatever a test starts here is ended when its handle is dropped, also when the test panics, and always by
+//! process id. Nothing leaves the machine: sockets are in a temporary folder or on the loopback interface.
+
+#![allow(dead_code, reason = "two test programs share this file and each uses its part")]
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+// ---------------------------------------------------------------------------------------------------------
+// What a test needs, and what happens where it is missing
+
+/// Something a live test cannot do without.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Need {
+    Root,
+    /// This program, in one of the system's folders.
+    Program(&'static str),
+    /// The folder that `.ci/auditd-sid` makes.
+    Sid,
+}
+
+/// Whether everything needed is here. Where it is not, the test is skipped with a line that no test runner
+/// swallows, or fails if live tests are required (`CI=true` or `AUDIT_RELAY_REQUIRE_LIVE=1`).
+pub(crate) fn have(needs: &[Need]) -> bool {
+    let missing = needs.iter().find_map(|need| match need {
+        Need::Root if !nix::unistd::geteuid().is_root() => Some("not root".to_owned()),
+        Need::Program(name) if find_program(name).is_none() => Some(format!("no program {name}")),
+        Need::Sid if !System::Sid.root().join(".audit-relay-complete").exists() => {
+            Some(format!("no {} (.ci/auditd-sid makes it)", System::Sid.root().display()))
+        }
+        _ => None,
+    });
+    missing.is_none_or(|why| skip(&why))
+}
+
+/// Says why the test cannot run; panics where live tests are required. Returns false for the caller to return.
+fn skip(why: &str) -> bool {
+    let required = env::var("CI").is_ok_and(|v| v == "true")
+        || env::var("AUDIT_RELAY_REQUIRE_LIVE").is_ok_and(|v| v == "1");
+    assert!(!required, "this live test is required here and cannot run: {why}");
+    let name = thread::current().name().unwrap_or("a live test").to_owned();
+    // Not eprintln!: the test harness hides what a passing test prints with it.
+    let _ = writeln!(io::stderr(), "SKIPPED {name}: {why}");
+    false
+}
+
+/// Where programs are looked for: a caller's own `PATH` may lack the `sbin` folders.
+const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|file| file.is_file())
+}
+
+/// A command of the system.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", PATH).stdin(Stdio::null());
+    command
+}
+
+/// The relay under test. `AUDIT_RELAY_BIN` names another one, such as an installed package's.
+pub(crate) fn relay_binary() -> PathBuf {
+    env::var_os("AUDIT_RELAY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_audit-relay").into(), PathBuf::from)
+}
+
+/// A folder that an unprivileged relay can walk into.
+pub(crate) fn temp_dir() -> tempfile::TempDir {
+    let dir = tempfile::Builder::new()
+        .prefix("audit-relay-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    assert!(dir.path().is_absolute());
+    dir
+}
+
+/// Waits until `done` holds and says whether it did in time.
+pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Ends a child by its id: SIGTERM, and SIGKILL if that takes longer than `patience`.
+fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    if let Ok(Some(status)) = child.try_wait() {
+        return Some(status);
+    }
+    send_signal(child.id(), Signal::SIGTERM);
+    let mut status = None;
+    wait_until(patience, || {
+        status = child.try_wait().unwrap_or(None);
+        status.is_some()
+    });
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    status
+}
+
+pub(crate) fn send_signal(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid.try_into().unwrap()), signal);
+}
+
+/// Whether any thread of the process is left: its files are closed when the last one goes, which may be a
+/// moment after the first has become a zombie.
+pub(crate) fn is_running(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !zombie || threads > 1
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Where a program comes from
+
+/// Whose auditd or rsyslogd: the host's own, or that of the folder with the newest Debian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    Host,
+    Sid,
+}
+
+impl System {
+    fn root(self) -> PathBuf {
+        match self {
+            Self::Host => "/".into(),
+            Self::Sid => env::var_os("AUDIT_RELAY_SID_ROOT")
+                .map_or_else(|| "/var/cache/audit-relay-test/sid".into(), PathBuf::from),
+        }
+    }
+
+    /// A command that becomes `program` without a fork, so that the child's id is the program's. `dir` is seen
+    /// under the same path in both systems.
+    fn command(self, program: &str, dir: &Path) -> Command {
+        // If the test process is killed there is no one left to clean up: the program goes with it.
+        let mut command = command("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if nix::unistd::geteuid().is_root() {
+            // As from root's login shell: groups (here root and adm) that the relay has to shed.
+            command.args(["--groups", "0,4"]);
+        }
+        match self {
+            Self::Host => {
+                command.arg(find_program(program).unwrap());
+            }
+            Self::Sid => {
+                // The mounts live in a mount namespace of this process alone.
+                let script = r#"
+                    root=$1 dir=$2 program=$3
+                    shift 3
+                    set -e
+                    mount --rbind /proc "$root/proc"
+                    mount --rbind /dev "$root/dev"
+                    mount -t tmpfs -o mode=755 tmpfs "$root/run"
+                    mount -t tmpfs -o mode=755 tmpfs "$root/tmp"
+                    mkdir -p "$root$dir"
+                    mount --bind "$dir" "$root$dir"
+                    exec chroot "$root" "/usr/sbin/$program" "$@""#;
+                command.args(["unshare", "--mount", "sh", "-c", script, "sh"]);
+                command.arg(self.root()).arg(dir).arg(program);
+            }
+        }
+        command
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// rsyslogd
+
+/// One way into the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inlet {
+    /// imuxsock as it is without any setting: what listens on `/dev/log` of an untouched system.
+    UnixDefault,
+    /// imuxsock with the two settings that make it understand RFC 5424.
+    UnixPlain,
+    Udp,
+    TcpOctet,
+    TcpLf,
+}
+
+/// One message as rsyslogd understood it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Message {
+    pub(crate) inlet: String,
+    pub(crate) time: String,
+    pub(crate) host: String,
+    pub(crate) app: String,
+    pub(crate) pid: String,
+    pub(crate) msgid: String,
+    pub(crate) sd: String,
+    pub(crate) facility: String,
+    pub(crate) severity: String,
+    pub(crate) msg: String,
+}
+
+impl Message {
+    /// The audit record: the message without the blank that RFC 3164 has after the tag.
+    pub(crate) fn text(&self) -> &str {
+        self.msg.strip_prefix(' ').unwrap_or(&self.msg)
+    }
+}
+
+/// A running rsyslogd with one listener per [`Inlet`], writing what it understands as JSON lines.
+#[derive(Debug)]
+pub(crate) struct Rsyslogd {
+    system: System,
+    dir: PathBuf,
+    child: Child,
+    udp: u16,
+    tcp_octet: u16,
+    tcp_lf: u16,
+}
+
+impl Rsyslogd {
+    pub(crate) fn start(system: System, dir: &Path) -> Self {
+        let (udp, tcp_octet, tcp_lf) = free_ports();
+        fs::create_dir_all(dir.join("rsyslog")).unwrap();
+        let here = dir.display();
+        // Escaping on receipt is off so that the file shows the bytes the relay sent and not rsyslogd's own
+        // escaping of bytes the relay forgot.
+        let conf = format!(
+            r#"global(workDirectory="{here}/rsyslog" maxMessageSize="64k" net.enableDNS="off"
+       parser.escapeControlCharactersOnReceive="off")
+main_queue(queue.type="LinkedList" queue.size="2000000" queue.timeoutShutdown="20000")
+module(load="imuxsock" SysSock.Use="off" SysSock.RateLimit.Interval="0")
+module(load="imudp")
+module(load="imtcp")
+template(name="json" type="list" option.jsonf="on") {{
+  property(outname="inlet" name="inputname" format="jsonf")
+  property(outname="time" name="timereported" dateFormat="rfc3339" format="jsonf")
+  property(outname="host" name="hostname" format="jsonf")
+  property(outname="app" name="app-name" format="jsonf")
+  property(outname="pid" name="procid" format="jsonf")
+  property(outname="msgid" name="msgid" format="jsonf")
+  property(outname="sd" name="structured-data" format="jsonf")
+  property(outname="facility" name="syslogfacility-text" format="jsonf")
+  property(outname="severity" name="syslogseverity-text" format="jsonf")
+  property(outname="msg" name="msg" format="jsonf")
+}}
+input(type="imuxsock" Socket="{here}/log.default" RateLimit.Interval="0")
+input(type="imuxsock" Socket="{here}/log.plain" RateLimit.Interval="0"
+      UseSpecialParser="off" IgnoreTimestamp="off")
+input(type="imudp" address="127.0.0.1" port="{udp}" rcvbufSize="64m" name="udp")
+input(type="imtcp" address="127.0.0.1" port="{tcp_octet}" name="tcp-octet")
+input(type="imtcp" address="127.0.0.1" port="{tcp_lf}" name="tcp-lf" SupportOctetCountedFraming="off")
+action(type="omfile" file="{here}/received.jsonl" template="json")
+"#
+        );
+        fs::write(dir.join("rsyslog.conf"), conf).unwrap();
+        let child = Self::spawn(system, dir);
+        let mut this = Self { system, dir: dir.to_owned(), child, udp, tcp_octet, tcp_lf };
+        this.wait_ready();
+        this
+    }
+
+    fn spawn(system: System, dir: &Path) -> Child {
+        let log = File::create(dir.join("rsyslogd.stderr")).unwrap();
+        system
+            .command("rsyslogd", dir)
+            .arg("-n")
+            .arg("-f")
+            .arg(dir.join("rsyslog.conf"))
+            .arg("-i")
+            .arg(dir.join("rsyslogd.pid"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    fn wait_ready(&mut self) {
+        let tcp = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let udp_line = format!("0100007F:{:04X}", self.udp);
+        let ready = wait_until(Duration::from_secs(20), || {
+            assert!(self.child.try_wait().unwrap().is_none(), "rsyslogd ended: {}", self.complaints());
+            self.dir.join("log.default").exists()
+                && self.dir.join("log.plain").exists()
+                && fs::read_to_string("/proc/net/udp").unwrap().contains(&udp_line)
+                && tcp(self.tcp_octet)
+                && tcp(self.tcp_lf)
+        });
+        assert!(ready, "rsyslogd does not listen: {}", self.complaints());
+    }
+
+    /// Ends rsyslogd as its service manager would; what it has queued it writes.
+    pub(crate) fn stop(&mut self) {
+        let status = end(&mut self.child, Duration::from_secs(30));
+        assert!(status.is_some_and(|s| s.success()), "rsyslogd: {status:?} {}", self.complaints());
+    }
+
+    /// Starts it again after [`Self::stop`], on the same addresses and appending to the same file.
+    pub(crate) fn start_again(&mut self) {
+        self.child = Self::spawn(self.system, &self.dir);
+        self.wait_ready();
+    }
+
+    /// Where the relay has to send for this inlet.
+    pub(crate) fn url(&self, inlet: Inlet) -> String {
+        match inlet {
+            Inlet::UnixDefault => format!("unix:{}", self.dir.join("log.default").display()),
+            Inlet::UnixPlain => format!("unix:{}", self.dir.join("log.plain").display()),
+            Inlet::Udp => format!("udp://127.0.0.1:{}", self.udp),
+            Inlet::TcpOctet => format!("tcp://127.0.0.1:{}", self.tcp_octet),
+            Inlet::TcpLf => format!("tcp://127.0.0.1:{}", self.tcp_lf),
+        }
+    }
+
+    /// Everything written so far, in the order of arrival.
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        let bytes = fs::read(self.dir.join("received.jsonl")).unwrap_or_default();
+        let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        bytes[..whole]
+            .split_inclusive(|&b| b == b'\n')
+            .map(|line| {
+                serde_json::from_slice(line)
+                    .unwrap_or_else(|e| panic!("rsyslogd wrote {:?}: {e}", String::from_utf8_lossy(line)))
+            })
+            .collect()
+    }
+
+    /// Everything written, once that is at least `count` messages or `limit` has passed.
+    pub(crate) fn wait_for(&self, count: usize, limit: Duration) -> Vec<Message> {
+        let lines = || {
+            let bytes = fs::read(self.dir.join("received.jsonl")).unwrap_or_default();
+            bytes.iter().filter(|&&b| b == b'\n').count()
+        };
+        wait_until(limit, || {
+            let enough = lines() >= count;
+            if !enough {
+                thread::sleep(Duration::from_millis(20));
+            }
+            enough
+        });
+        self.messages()
+    }
+
+    fn complaints(&self) -> String {
+        fs::read_to_string(self.dir.join("rsyslogd.stderr")).unwrap_or_default()
+    }
+}
+
+impl Drop for Rsyslogd {
+    fn drop(&mut self) {
+        end(&mut self.child, Duration::from_secs(10));
+    }
+}
+
+/// Three loopback ports that nothing listens on: imudp and the restart of imtcp need them to be known beforehand.
+fn free_ports() -> (u16, u16, u16) {
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let two = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = |address: io::Result<std::net::SocketAddr>| address.unwrap().port();
+    (port(udp.local_addr()), port(one.local_addr()), port(two.local_addr()))
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// What the relay has to write, worked out without any of its code
+
+/// The text for one record line (without its line feed): the enrichment separator becomes a blank, and so does
+/// a line feed inside a record; other control characters and bytes that are not UTF-8 become `#ooo`; TAB stays.
+pub(crate) fn expected_text(line: &[u8]) -> String {
+    let octal = |bytes: &[u8]| bytes.iter().map(|byte| format!("#{byte:03o}")).collect::<String>();
+    let mut text = String::with_capacity(line.len());
+    for chunk in line.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\x1d' | '\n' => text.push(' '),
+                '\t' => text.push('\t'),
+                c if c.is_control() => text.push_str(&octal(c.to_string().as_bytes())),
+                c => text.push(c),
+            }
+        }
+        text.push_str(&octal(chunk.invalid()));
+    }
+    text
+}
+
+/// The record's type name: the word after `type=`, which starts the line or follows `node=NAME`.
+pub(crate) fn record_type(line: &str) -> &str {
+    let record = if line.starts_with("node=") { line.split_once(' ').map_or("", |(_, r)| r) } else { line };
+    record.strip_prefix("type=").unwrap_or("").split(' ').next().unwrap_or("")
+}
+
+/// The record's own time in milliseconds since 1970.
+pub(crate) fn record_millis(line: &str) -> i64 {
+    let stamp = line.split_once(" msg=audit(").unwrap().1.split_once(':').unwrap().0;
+    let (seconds, millis) = stamp.split_once('.').unwrap();
+    seconds.parse::<i64>().unwrap() * 1000 + millis.parse::<i64>().unwrap()
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The relay by itself, fed by the test
+
+/// The relay with its standard input in the test's hand.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    child: Child,
+    /// To the thread that writes: a relay that stops reading must not stop the test, which may be what it
+    /// waits for.
+    input: Option<mpsc::Sender<Vec<u8>>>,
+    report: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Relay {
+    pub(crate) fn start(dir: &Path, to: &str, options: &[&str]) -> Self {
+        let report = dir.join("report.json");
+        let mut child = Command::new(relay_binary())
+            .args(["--config", "none", "--to", to, "--report"])
+            .arg(&report)
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.join("relay.stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let (input, blocks) = mpsc::channel::<Vec<u8>>();
+        // Ends when the sender is dropped, or with an error when the relay is gone.
+        thread::spawn(move || blocks.iter().try_for_each(|block| stdin.write_all(&block)));
+        Self { child, input: Some(input), report, stderr: dir.join("relay.stderr") }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Hands these lines over; the relay reads them as fast as it will.
+    pub(crate) fn feed(&mut self, lines: &[Vec<u8>]) {
+        let mut block = lines.join(&b'\n');
+        block.push(b'\n');
+        self.input.as_ref().unwrap().send(block).expect("the relay closed its input");
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Ends the input and waits for the relay to exit; its status and its report.
+    pub(crate) fn finish(mut self) -> (ExitStatus, Report) {
+        drop(self.input.take());
+        let mut status = None;
+        wait_until(Duration::from_secs(30), || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let status = status.expect("the relay did not exit within 30 s of the end of its input");
+        (status, Report::read(&self.report))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        end(&mut self.child, Duration::from_secs(5));
+        if thread::panicking() {
+            eprintln!("the relay said: {}", fs::read_to_string(&self.stderr).unwrap_or_default());
+        }
+    }
+}
+
+/// What the relay says about itself when it exits.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) read: u64,
+    pub(crate) undecodable: u64,
+    pub(crate) filtered: u64,
+    pub(crate) destinations: Vec<Destination>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Destination {
+    pub(crate) url: String,
+    pub(crate) sent: u64,
+    pub(crate) lost: std::collections::BTreeMap<String, u64>,
+}
+
+impl Destination {
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.values().sum()
+    }
+}
+
+impl Report {
+    pub(crate) fn read(file: &Path) -> Self {
+        let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("no report {}: {e}", file.display()));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("report {text:?}: {e}"))
+    }
+
+    /// The law: every record read is filtered, sent or lost, at every destination.
+    pub(crate) fn check_sum(&self) {
+        for destination in &self.destinations {
+            let accounted = self.filtered + destination.sent + destination.lost();
+            assert_eq!(self.read, accounted, "records unaccounted for at {}: {self:?}", destination.url);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The kernel's audit system
+
+/// The audit system of the running kernel, which exists once: whoever holds this has it alone. Rules, switches
+/// and limits are put back when it is dropped, and also when the test process is killed.
+#[derive(Debug)]
+pub(crate) struct KernelAudit {
+    found: Status,
+    /// A shell that waits for the end of its input to put everything back.
+    restorer: Child,
+    /// Released after the restoration has been looked at.
+    _lock: File,
+}
+
+/// The settings out of `auditctl -s` that a test or auditd itself changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) enabled: u64,
+    pub(crate) failure: u64,
+    pub(crate) pid: u64,
+    pub(crate) rate_limit: u64,
+    pub(crate) backlog_limit: u64,
+    pub(crate) lost: u64,
+    pub(crate) backlog_wait_time: u64,
+}
+
+impl KernelAudit {
+    /// Waits for the other live tests, in this process or another, then takes the audit system if it is free.
+    /// An auditd that runs already, or rules that are loaded, belong to someone: then the test is skipped.
+    pub(crate) fn take() -> Option<Self> {
+        let lock = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open("/run/audit-relay-live.lock")
+            .unwrap();
+        // Each caller opens the file anew, so the lock holds between threads as well as between processes.
+        lock.lock().unwrap();
+        let Some(found) = Status::read() else {
+            skip("the kernel gives no audit status (no audit support, or a container)");
+            return None;
+        };
+        let rules = auditctl(&["-l"]);
+        if found.pid != 0 || found.enabled == 2 || rules.trim() != "No rules" {
+            skip(&format!("the audit system is in use: {found:?}, {} lines of rules", rules.lines().count()));
+            return None;
+        }
+        // Rules go first: the later changes would be audited by them. setsid, so that Ctrl-C does not reach it.
+        let script = format!(
+            "cat; auditctl -D && auditctl -e {} && auditctl -f {} && auditctl -r {} && \
+             auditctl --backlog_wait_time {} && auditctl -b {}",
+            found.enabled, found.failure, found.rate_limit, found.backlog_wait_time, found.backlog_limit
+        );
+        let restorer = command("setsid")
+            .args(["sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // Not for errors: the lock is held through this if the test process is killed.
+            .stderr(lock.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let this = Self { found, restorer, _lock: lock };
+        // Deep enough that no record of a test is dropped before it reaches auditd.
+        auditctl(&["-b", "65536"]);
+        Some(this)
+    }
+
+    /// Loads rules, each as it stands on a line of a rules file.
+    pub(crate) fn load(&self, rules: &[String]) {
+        for rule in rules {
+            auditctl(&rule.split(' ').collect::<Vec<_>>());
+        }
+    }
+
+    /// Fails if the kernel has dropped records, or if someone else on this machine has changed its settings
+    /// (journald does when it starts): then a comparison would say nothing.
+    pub(crate) fn check_undisturbed(&self, auditd: &Auditd) {
+        let now = Status::read().unwrap();
+        assert_eq!(now.enabled, 1, "someone has switched auditing off: {now:?}");
+        assert_eq!(now.pid, u64::from(auditd.pid()), "another auditd has taken over: {now:?}");
+        assert_eq!(now.lost, self.found.lost, "the kernel has dropped records: {now:?}");
+    }
+}
+
+impl Drop for KernelAudit {
+    fn drop(&mut self) {
+        drop(self.restorer.stdin.take());
+        let restored = self.restorer.wait().is_ok_and(|status| status.success());
+        let now = Status::read().map(|s| Status { lost: self.found.lost, ..s });
+        let same = restored && now.as_ref() == Some(&self.found);
+        if !same {
+            let _ = writeln!(io::stderr(), "AUDIT STATE NOT RESTORED: found {:?}, left {now:?}", self.found);
+        }
+        // A second panic while one unwinds would abort and skip the other clean-ups.
+        assert!(same || thread::panicking(), "the kernel's audit state was not restored");
+    }
+}
+
+impl Status {
+    pub(crate) fn read() -> Option<Self> {
+        let output = command("auditctl").arg("-s").output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let value = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+        };
+        Some(Self {
+            enabled: value("enabled")?,
+            failure: value("failure")?,
+            pid: value("pid")?,
+            rate_limit: value("rate_limit")?,
+            backlog_limit: value("backlog_limit")?,
+            lost: value("lost")?,
+            backlog_wait_time: value("backlog_wait_time")?,
+        })
+    }
+}
+
+/// Runs auditctl, which has to succeed, and returns what it printed.
+pub(crate) fn auditctl(args: &[&str]) -> String {
+    let output = command("auditctl").args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "auditctl {args:?}: {} {stderr}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// auditd
+
+/// `log_format` in auditd.conf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Raw,
+    Enriched,
+}
+
+/// `format` in the plugin's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Text,
+    Binary,
+}
+
+/// How auditd is to be set up.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) system: System,
+    pub(crate) log: LogFormat,
+    pub(crate) wire: Wire,
+    /// `name_format = USER` with this name; none: `name_format = NONE`.
+    pub(crate) node: Option<&'static str>,
+}
+
+/// A running auditd with the relay as its only plugin.
+#[derive(Debug)]
+pub(crate) struct Auditd {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Auditd {
+    /// Starts auditd and waits until it holds the kernel's audit socket and the relay runs. `relay_config` is
+    /// the relay's whole configuration file.
+    pub(crate) fn start(setup: &Setup, dir: &Path, relay_config: &str) -> Self {
+        let etc = dir.join("etc");
+        let plugins = etc.join("plugins.d");
+        fs::create_dir_all(&plugins).unwrap();
+        // A folder of its own: auditd takes all access by others from the one its log file is in.
+        fs::create_dir(dir.join("log")).unwrap();
+        let private = |file: PathBuf, text: String| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        };
+        let here = dir.display();
+        let log_format = if setup.log == LogFormat::Raw { "RAW" } else { "ENRICHED" };
+        let name =
+            setup.node.map_or("name_format = NONE".to_owned(), |n| format!("name_format = USER\nname = {n}"));
+        private(
+            etc.join("auditd.conf"),
+            format!(
+                "local_events = yes\nwrite_logs = yes\nlog_file = {here}/log/audit.log\nlog_group = root\n\
+                 log_format = {log_format}\nflush = NONE\nmax_log_file = 1000\nnum_logs = 0\n\
+                 max_log_file_action = IGNORE\npriority_boost = 0\n{name}\nspace_left = 2\n\
+                 space_left_action = IGNORE\nadmin_space_left = 1\nadmin_space_left_action = IGNORE\n\
+                 disk_full_action = IGNORE\ndisk_error_action = IGNORE\ndistribute_network = no\n\
+                 q_depth = 90000\noverflow_action = SYSLOG\nmax_restarts = 10\nplugin_dir = {}\n",
+                plugins.display()
+            ),
+        );
+        let wire = if setup.wire == Wire::Text { "string" } else { "binary" };
+        private(
+            plugins.join("relay.conf"),
+            format!(
+                "active = yes\ndirection = out\npath = {here}/audit-relay\ntype = always\n\
+                 args = --config {here}/relay.toml\nformat = {wire}\n"
+            ),
+        );
+        fs::write(dir.join("relay.toml"), relay_config).unwrap();
+        fs::copy(relay_binary(), dir.join("audit-relay")).unwrap();
+        fs::set_permissions(dir.join("audit-relay"), fs::Permissions::from_mode(0o755)).unwrap();
+
+        let log = File::create(dir.join("auditd.stderr")).unwrap();
+        let child = setup
+            .system
+            .command("auditd", dir)
+            .arg("-n")
+            .arg("-c")
+            .arg(&etc)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut this = Self { child, dir: dir.to_owned() };
+        let ready = wait_until(Duration::from_secs(20), || {
+            let ended = this.child.try_wait().unwrap();
+            assert!(ended.is_none(), "auditd ended: {ended:?} {}", this.complaints());
+            Status::read().is_some_and(|s| s.pid == u64::from(this.child.id()))
+                && !this.relays().is_empty()
+                && String::from_utf8_lossy(&this.log()).contains("type=DAEMON_START")
+        });
+        assert!(ready, "auditd is not ready: relays {:?}, {}", this.relays(), this.complaints());
+        this
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The ids of all running relays of this test, also of one that auditd has left behind.
+    pub(crate) fn relays(&self) -> Vec<u32> {
+        let Ok(binary) = fs::metadata(self.dir.join("audit-relay")) else {
+            return Vec::new();
+        };
+        let mut pids: Vec<u32> = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| {
+                fs::metadata(format!("/proc/{pid}/exe"))
+                    .is_ok_and(|exe| exe.ino() == binary.ino() && exe.dev() == binary.dev())
+            })
+            .collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// The one relay there is.
+    pub(crate) fn relay(&self) -> u32 {
+        let relays = self.relays();
+        assert_eq!(relays.len(), 1, "one relay expected: {relays:?}");
+        relays[0]
+    }
+
+    /// auditd's own log file.
+    pub(crate) fn log(&self) -> Vec<u8> {
+        fs::read(self.dir.join("log/audit.log")).unwrap_or_default()
+    }
+
+    /// The version this auditd gives in its first record.
+    pub(crate) fn version(&self) -> String {
+        let log = String::from_utf8_lossy(&self.log()).into_owned();
+        let version = log.split_once(" ver=").unwrap().1;
+        version.split(' ').next().unwrap().to_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        send_signal(self.child.id(), signal);
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Stops auditd as its service manager would and waits for it and for the relay.
+    pub(crate) fn stop(&mut self) {
+        let status = end(&mut self.child, Duration::from_secs(20));
+        assert!(status.is_some_and(|s| s.success()), "auditd: {status:?} {}", self.complaints());
+        self.wait_for_relay();
+    }
+
+    /// Kills auditd and waits for the relay to go.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.wait_for_relay();
+    }
+
+    /// The relay has its drain timeout, 2 s, and what scheduling adds.
+    fn wait_for_relay(&self) {
+        let gone = wait_until(Duration::from_secs(4), || self.relays().is_empty());
+        assert!(gone, "the relay outlives auditd: {:?}", self.relays());
+    }
+
+    fn complaints(&self) -> String {
+        fs::read_to_string(self.dir.join("auditd.stderr")).unwrap_or_default()
+    }
+}
+
+impl Drop for Auditd {
+    fn drop(&mut self) {
+        end(&mut self.child, Duration::from_secs(10));
+        wait_until(Duration::from_secs(5), || self.relays().is_empty());
+        for pid in self.relays() {
+            send_signal(pid, Signal::SIGKILL);
+        }
+    }
+}

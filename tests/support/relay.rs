@@ -1,0 +1,246 @@
+//! The real binary, run under a fake auditd or by hand, and what it leaves behind.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::fake_auditd::{Auditd, FakeAuditd};
+use super::{temp_dir, wait_until};
+
+/// The binary under test.
+pub(crate) fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_audit-relay"))
+}
+
+/// Runs the relay to its end with nothing on standard input.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// How to start a relay.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    arguments: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+/// A running relay. Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+/// What a relay that has ended leaves behind.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) status: Option<i32>,
+    pub(crate) report: Value,
+    /// Standard error.
+    pub(crate) said: String,
+}
+
+impl Relay {
+    /// A relay with one destination.
+    pub(crate) fn to(url: &str) -> Setup {
+        Self::with(&["--to", url])
+    }
+
+    /// A relay with these arguments. It reads no configuration file unless they name one, and says what it
+    /// has to say on standard error.
+    pub(crate) fn with(arguments: &[&str]) -> Setup {
+        let setup = Setup { arguments: Vec::new(), dir: temp_dir() };
+        let no_file: &[&str] = if arguments.contains(&"--config") { &[] } else { &["--config", "none"] };
+        let report = setup.dir.path().join("report.json");
+        setup
+            .options(no_file)
+            .options(&["--log", "stderr", "--report", report.to_str().unwrap()])
+            .options(arguments)
+    }
+
+    /// Waits until it reads its input: signals sent from now on are its own to judge. Its second thread is the
+    /// one that reads.
+    fn up(mut self) -> Self {
+        wait_until("the relay is up", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.id())).map_or(0, Iterator::count);
+            threads > 1 || !self.is_running()
+        });
+        self
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Sends a signal from a process that is not the relay's parent.
+    pub(crate) fn signal_from_a_stranger(&self, signal: &str) {
+        let script = format!("kill -{signal} {}", self.id());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Standard error so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap()
+    }
+
+    /// Asks for the accounting with SIGUSR1 and reads it.
+    #[track_caller]
+    pub(crate) fn report(&self) -> Value {
+        let file = self.dir.path().join("report.json");
+        fs::write(&file, "").unwrap();
+        self.signal(Signal::SIGUSR1);
+        let mut report = Value::Null;
+        wait_until("the relay has written its report", || {
+            report =
+                fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+            !report.is_null()
+        });
+        report
+    }
+
+    /// Waits until the report's number at `pointer` has come up to `least`.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, pointer: &str, least: u64) {
+        wait_until(&format!("{pointer} is {least}"), || {
+            self.report().pointer(pointer).unwrap().as_u64().unwrap() >= least
+        });
+    }
+
+    /// One field of /proc/PID/status.
+    pub(crate) fn status_field(&self, name: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.split(':').next() == Some(name)).unwrap();
+        line[name.len() + 1..].split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Waits for the end and asserts what must hold at every end: the sum law, and nothing in flight.
+    #[track_caller]
+    pub(crate) fn exit(self) -> Exit {
+        let exit = self.exit_after_reload();
+        for destination in exit.report["destinations"].as_array().unwrap() {
+            let number = |key: &str| destination[key].as_u64().unwrap();
+            let lost: u64 =
+                destination["lost"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+            let sum = number("sent") + exit.number("/filtered") + lost + number("in_flight");
+            assert_eq!(exit.number("/read"), sum, "read = sent + filtered + lost + in flight: {exit:?}");
+        }
+        exit
+    }
+
+    /// Waits for the end of a relay whose destinations have changed: none of them need have seen every record.
+    #[track_caller]
+    pub(crate) fn exit_after_reload(mut self) -> Exit {
+        let mut status = None;
+        wait_until("the relay has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let said = self.said();
+        let report = fs::read_to_string(self.dir.path().join("report.json")).unwrap_or_default();
+        let report: Value =
+            serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}\n{said}"));
+        for destination in report["destinations"].as_array().unwrap() {
+            assert_eq!(destination["in_flight"], 0, "nothing is in flight at the end: {report}");
+        }
+        Exit { status: status.unwrap().code(), report, said }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Setup {
+    pub(crate) fn options(mut self, options: &[&str]) -> Self {
+        self.arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
+    fn said(&self) -> File {
+        File::create(self.dir.path().join("stderr")).unwrap()
+    }
+
+    /// Starts it as auditd does.
+    pub(crate) fn under(self, auditd: Auditd) -> (Relay, FakeAuditd) {
+        let (child, end) = auditd.start(binary(), &self.arguments, self.said());
+        (Relay { child, dir: self.dir }.up(), end)
+    }
+
+    /// Starts it as a person does in a pipeline; times are UTC. The pipe ends when the feed is dropped.
+    pub(crate) fn by_hand(self) -> (Relay, Feed) {
+        let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let feed = Feed { pipe: child.stdin.take().unwrap() };
+        (Relay { child, dir: self.dir }.up(), feed)
+    }
+
+    /// As `by_hand`, with standard output in the test's hands.
+    pub(crate) fn by_hand_with_stdout(self) -> (Relay, Feed, ChildStdout) {
+        let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let feed = Feed { pipe: child.stdin.take().unwrap() };
+        let stdout = child.stdout.take().unwrap();
+        (Relay { child, dir: self.dir }.up(), feed, stdout)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command.args(&self.arguments).env("TZ", "UTC0").stderr(self.said());
+        command
+    }
+
+    /// A path in the relay's own folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// The writing end of the relay's standard input.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pipe: std::process::ChildStdin,
+}
+
+impl Feed {
+    #[track_caller]
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.pipe.write_all(bytes).expect("the relay takes the bytes");
+    }
+
+    /// Writes everything on a thread, for relays that hold the writer up; the input then stays open until the
+    /// handle is joined and the feed in it dropped.
+    pub(crate) fn write_on_a_thread(mut self, bytes: Vec<u8>) -> JoinHandle<Self> {
+        thread::spawn(move || {
+            // The relay may be killed meanwhile, by a test that has failed.
+            let _ = self.pipe.write_all(&bytes);
+            self
+        })
+    }
+
+    pub(crate) fn close(self) {
+        drop(self.pipe);
+    }
+}
+
+impl Exit {
+    /// The number at a JSON pointer; what was never counted is 0.
+    #[track_caller]
+    pub(crate) fn number(&self, pointer: &str) -> u64 {
+        self.report.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
+    }
+}
