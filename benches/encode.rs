@@ -43,7 +43,7 @@ fn bench(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for record in black_box(&records) {
                     encoder.append(record, 0, &mut batch);
-                    if batch.is_full() {
+                    if batch.is_full_for(record.text.len()) {
                         batch.clear();
                     }
                 }

@@ -18,8 +18,11 @@ use crate::audit::Stamp;
 /// process holds 79 MiB at 128 KiB and 121 MiB at 80 KiB, because of how mimalloc 2 packs sizes.
 const CAPACITY: usize = 128 * 1024;
 
-/// Bytes at which a batch counts as full. A message of usual size still fits above it.
-pub const BATCH_BYTES: usize = CAPACITY - 4096;
+/// Bytes of a full batch, about.
+pub const BATCH_BYTES: usize = CAPACITY;
+
+/// What a message has beside its record's text: framing, header, structured data of usual size.
+const USUAL_HEADER: usize = 512;
 
 /// Messages that a batch has room for before its index grows.
 const USUAL_MESSAGES: usize = CAPACITY / 256;
@@ -74,7 +77,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Makes an empty batch with room for [`BATCH_BYTES`] and one message of usual size.
+    /// Makes an empty batch with room for [`BATCH_BYTES`].
     pub fn new() -> Self {
         Self {
             bytes: BytesMut::with_capacity(CAPACITY),
@@ -121,9 +124,9 @@ impl Batch {
         self.entries.is_empty()
     }
 
-    /// True once [`BATCH_BYTES`] are reached.
-    pub fn is_full(&self) -> bool {
-        self.bytes.len() >= BATCH_BYTES
+    /// True if a record of `text` bytes should go into the next batch, so that this one need not grow.
+    pub fn is_full_for(&self, text: usize) -> bool {
+        !self.is_empty() && self.bytes.len() + text + USUAL_HEADER > CAPACITY
     }
 
     /// Empties the batch and keeps its memory, unless giant messages or very many short ones have blown
@@ -132,7 +135,7 @@ impl Batch {
         self.entries.clear();
         self.records = 0;
         (self.announced, self.announced_skipped) = (Gap::default(), 0);
-        if self.bytes.capacity() > 2 * CAPACITY || self.entries.capacity() > 4 * USUAL_MESSAGES {
+        if self.bytes.capacity() > CAPACITY + CAPACITY / 2 || self.entries.capacity() > 4 * USUAL_MESSAGES {
             *self = Self::new();
         } else {
             self.bytes.clear();
@@ -210,7 +213,7 @@ mod tests {
         batch.bytes.resize(BATCH_BYTES * 4, b'x');
         batch.end_message(None, true);
         batch.clear();
-        assert!(batch.bytes.capacity() <= 2 * CAPACITY);
+        assert!(batch.bytes.capacity() == CAPACITY);
     }
 
     #[test]

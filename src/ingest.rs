@@ -124,7 +124,7 @@ impl Lane {
     }
 
     fn append(&mut self, record: &Record<'_>, now: u64, waiting: &Waiting<'_>) {
-        if self.batch.is_full() && !self.make_room(waiting) {
+        if self.batch.is_full_for(record.text.len()) && !self.make_room(waiting) {
             self.gap.add(record.stamp);
             self.encoder.skip();
             let given_up = waiting.shared.give_up.load(Ordering::Acquire);
@@ -203,7 +203,7 @@ impl Lane {
     /// Gives the output what has gathered, unless it is busy enough.
     fn flush(&mut self, now: u64) {
         self.counters.set_cut(self.encoder.cut());
-        if self.gap.records > 0 && !self.batch.is_full() {
+        if self.gap.records > 0 && !self.batch.is_full_for(0) {
             self.append_notices(now);
         }
         if self.batch.is_empty() || self.producer.hold_back() {
@@ -237,8 +237,10 @@ impl Lane {
     }
 
     /// True if the next record would have to wait for room.
-    fn would_wait(&mut self) -> bool {
-        self.on_full == OnFull::Block && self.batch.is_full() && !self.producer.push(&mut self.batch)
+    fn would_wait(&mut self, record: &Record<'_>) -> bool {
+        self.on_full == OnFull::Block
+            && self.batch.is_full_for(record.text.len())
+            && !self.producer.push(&mut self.batch)
     }
 }
 
@@ -357,7 +359,7 @@ impl Ingest {
                             self.counters.add(|c| &c.undecodable, 1);
                         }
                         for at in 0..self.lanes.len() {
-                            if self.lanes[at].would_wait() {
+                            if self.lanes[at].would_wait(&record) {
                                 // The others' records must not wait with it.
                                 self.lanes.iter_mut().for_each(|lane| lane.flush(now));
                             }

@@ -26,7 +26,7 @@ use crate::batch::{BATCH_BYTES, Batch};
 const ENOUGH_WAITING: usize = 4;
 
 /// Empty batches kept for reuse. More are in circulation only while a backlog drains.
-const KEPT_EMPTY: usize = 16;
+const KEPT_EMPTY: usize = 8;
 
 /// Wakes the ingest thread out of its wait.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -226,7 +226,10 @@ mod tests {
     fn counting() -> (Wake, Arc<AtomicUsize>) {
         let count = Arc::new(AtomicUsize::new(0));
         let inner = Arc::clone(&count);
-        (Arc::new(move || drop(inner.fetch_add(1, SeqCst))), count)
+        let wake = move || {
+            inner.fetch_add(1, SeqCst);
+        };
+        (Arc::new(wake), count)
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {
