@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::batch::{BATCH_BYTES, Batch};
 
 /// Batches that may wait before half-filled ones are held back for more records.
-const ENOUGH_WAITING: usize = 4;
+const ENOUGH_WAITING: usize = 2;
 
 /// Empty batches kept for reuse. More are in circulation only while a backlog drains.
 const KEPT_EMPTY: usize = 8;
