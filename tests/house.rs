@@ -15,6 +15,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("batch.rs", PURE),
     ("batch.rs", &["crate::syslog", "crate::queue", "crate::output"]),
     ("output/retry.rs", PURE),
+    ("output/hand.rs", PURE),
     ("config/units.rs", PURE),
     (
         "queue.rs",
