@@ -203,22 +203,28 @@ impl Lane {
     /// Gives the output what has gathered, unless it is busy enough.
     fn flush(&mut self, now: u64) {
         self.counters.set_cut(self.encoder.cut());
-        if self.gap.records > 0 && !self.batch.is_full_for(0) {
+        if self.gap.records > 0 {
+            // The batch is the one that was full when the loss began. One notice for the whole loss follows
+            // it as soon as it is gone, without waiting for a record.
+            if !self.push_or_ask() {
+                return;
+            }
             self.append_notices(now);
-        }
-        if self.batch.is_empty() || self.producer.hold_back() {
+        } else if self.batch.is_empty() || self.producer.hold_back() {
             return;
         }
-        if !self.producer.push(&mut self.batch) {
-            // Full: ask for a wake-up, in case no record comes to try again with. Room may have come up
-            // just before the wish was heard.
-            self.producer.wake_on_room();
-            self.producer.push(&mut self.batch);
+        self.push_or_ask();
+    }
+
+    /// Pushes the batch if there is anything in it. False if it is refused; then the output wakes this thread
+    /// when it has room, in case no record comes to try again with.
+    fn push_or_ask(&mut self) -> bool {
+        if self.batch.is_empty() || self.producer.push(&mut self.batch) {
+            return true;
         }
-        if self.gap.records > 0 && self.batch.is_empty() {
-            self.append_notices(now);
-            self.producer.push(&mut self.batch);
-        }
+        self.producer.wake_on_room();
+        // Room may have come up just before the wish was heard.
+        self.producer.push(&mut self.batch)
     }
 
     /// Hands over the last batch. False if there is no room yet.
@@ -227,8 +233,7 @@ impl Lane {
             if self.batch.is_empty() {
                 self.append_notices(now);
             }
-            self.producer.wake_on_room();
-            if !self.producer.push(&mut self.batch) {
+            if !self.push_or_ask() {
                 return false;
             }
         }
