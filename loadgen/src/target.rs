@@ -29,6 +29,9 @@ const EXIT_POLL: Duration = Duration::from_millis(5);
 pub(crate) struct Target {
     child: Child,
     peak: PeakRss,
+    /// What earlier children of this process used. Not zero even for the first target: a shell that replaces
+    /// itself by this program leaves the bill of its own children behind.
+    before: Usage,
 }
 
 /// What the target cost, and how it ended.
@@ -59,6 +62,7 @@ impl Target {
     pub(crate) fn spawn(argv: &[String], stdin: OwnedFd) -> io::Result<Self> {
         let (program, args) =
             argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
+        let before = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         let child = Command::new(program)
             .args(args)
             .env_clear()
@@ -67,7 +71,7 @@ impl Target {
             .stderr(Stdio::inherit())
             .spawn()?;
         let peak = PeakRss { path: format!("/proc/{}/status", child.id()), kib: None };
-        Ok(Self { child, peak })
+        Ok(Self { child, peak, before })
     }
 
     /// A watcher of the target's memory for another thread to poll.
@@ -94,14 +98,15 @@ impl Target {
             }
             std::thread::sleep(EXIT_POLL);
         };
-        // The target is this process's only child, so the sum over all children is its own.
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        // The target is the only child since `before`.
+        let (usage, before) = (getrusage(UsageWho::RUSAGE_CHILDREN)?, self.before);
         Ok(Outcome {
-            user_s: user_seconds(&usage),
-            system_s: system_seconds(&usage),
+            user_s: user_seconds(&usage) - user_seconds(&before),
+            system_s: system_seconds(&usage) - system_seconds(&before),
             peak_rss_kib: peak.kib,
-            voluntary_switches: usage.voluntary_context_switches(),
-            involuntary_switches: usage.involuntary_context_switches(),
+            voluntary_switches: usage.voluntary_context_switches() - before.voluntary_context_switches(),
+            involuntary_switches: usage.involuntary_context_switches()
+                - before.involuntary_context_switches(),
             exit_code: exit_code(status),
             killed,
         })
