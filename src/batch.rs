@@ -129,6 +129,23 @@ impl Batch {
         !self.is_empty() && self.bytes.len() + text + USUAL_HEADER > CAPACITY
     }
 
+    /// True if `other` fits behind what is here without this batch growing.
+    pub fn has_room_for(&self, other: &Self) -> bool {
+        self.bytes.len() + other.bytes.len() <= CAPACITY
+            && self.entries.len() + other.entries.len() <= USUAL_MESSAGES
+    }
+
+    /// Moves the messages of `other` behind those that are here, and empties it. What the two announce adds up.
+    pub fn append(&mut self, other: &mut Self) {
+        let shift = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(&other.bytes);
+        self.entries.extend(other.entries.iter().map(|entry| Entry { end: entry.end + shift, ..*entry }));
+        self.records += other.records;
+        self.announced.merge(other.announced);
+        self.announced_skipped += other.announced_skipped;
+        other.clear();
+    }
+
     /// Empties the batch and keeps its memory, unless giant messages or very many short ones have blown
     /// it up.
     pub fn clear(&mut self) {
@@ -214,6 +231,25 @@ mod tests {
         batch.end_message(None, true);
         batch.clear();
         assert!(batch.bytes.capacity() == CAPACITY);
+    }
+
+    #[test]
+    fn two_batches_become_one() {
+        let (mut one, mut two) = (Batch::new(), Batch::new());
+        for (batch, text, is_record) in [(&mut one, "aa", true), (&mut two, "b", false)] {
+            batch.bytes.extend_from_slice(text.as_bytes());
+            batch.end_message(stamp(7), is_record);
+        }
+        two.bytes.extend_from_slice(b"ccc");
+        two.end_message(stamp(8), true);
+        assert!(one.has_room_for(&two));
+        one.append(&mut two);
+        assert_eq!((one.message(0), one.message(1), one.message(2)), (&b"aa"[..], &b"b"[..], &b"ccc"[..]));
+        assert_eq!(
+            (one.records(), one.entries()[1].is_record(), one.entries()[2].stamp()),
+            (2, false, stamp(8))
+        );
+        assert!(two.is_empty() && two.bytes.is_empty());
     }
 
     #[test]

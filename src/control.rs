@@ -143,6 +143,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
 
     async fn run(mut self, mut input_end: tokio::sync::oneshot::Receiver<()>) -> u8 {
         let mut clock = tokio::time::interval(CLOCK_PERIOD);
+        let mut stopped = false;
         loop {
             tokio::select! {
                 _ = &mut input_end => break,
@@ -151,6 +152,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                         // auditd's last records may still be in its socket; a file has no end to wait for. The
                         // drain time runs from here, since the ingest thread may be waiting for room.
                         self.pipeline.stop_reading(self.auditd.is_some());
+                        stopped = true;
                         break;
                     }
                     Wish::Reload => self.reload(),
@@ -169,7 +171,8 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                 biased;
                 () = self.pipeline.delivered() => break,
                 wish = wish(&self.signals, self.auditd) => match wish {
-                    Wish::Stop if self.auditd.is_none() => self.pipeline.give_up(),
+                    Wish::Stop if self.auditd.is_none() && stopped => self.pipeline.give_up(),
+                    Wish::Stop => stopped = true,
                     Wish::Report => self.write_report(),
                     _ => {}
                 },

@@ -123,25 +123,29 @@ impl Lane {
         }
     }
 
-    fn append(&mut self, record: &Record<'_>, now: u64, waiting: &Waiting<'_>) {
-        if self.batch.is_full_for(record.text.len()) && !self.make_room(waiting) {
-            self.gap.add(record.stamp);
-            self.encoder.skip();
-            let given_up = waiting.shared.give_up.load(Ordering::Acquire);
-            let reason = if given_up { Reason::DrainDeadline } else { Reason::Overflow };
-            self.counters.lost_at_ingest(reason, 1);
-            return;
+    fn append(&mut self, record: &Record<'_>, now: u64, shared: &Shared) {
+        if self.batch.is_full_for(record.text.len()) && !self.make_room() {
+            let given_up = shared.give_up.load(Ordering::Acquire);
+            // A stop ends the wait: what is read already, 128 KiB of input at most, goes into this batch, and
+            // no other destination waits for it.
+            if given_up || self.on_full != OnFull::Block {
+                self.gap.add(record.stamp);
+                self.encoder.skip();
+                let reason = if given_up { Reason::DrainDeadline } else { Reason::Overflow };
+                self.counters.lost_at_ingest(reason, 1);
+                return;
+            }
         }
         self.append_notices(now);
         self.encoder.append(record, now, &mut self.batch);
     }
 
     /// Pushes the full batch as the policy says. False if there is no way to take a record now.
-    fn make_room(&mut self, waiting: &Waiting<'_>) -> bool {
+    fn make_room(&mut self) -> bool {
         match self.on_full {
-            OnFull::DropNewest => self.producer.push(&mut self.batch),
             OnFull::DropOldest => self.push_over_the_oldest(),
-            OnFull::Block => self.push_waiting(waiting),
+            // Under `block` the wait is over: there is room, or the drain time has run out.
+            OnFull::Block | OnFull::DropNewest => self.producer.push(&mut self.batch),
         }
     }
 
@@ -157,12 +161,13 @@ impl Lane {
             self.batch.announced_skipped += bytes;
             self.encoder.append_notice(&Notice::Skipped { bytes }, now, &mut self.batch);
         }
-        let oversize = self.counters.lost_by_output(Reason::Oversize) - self.oversize_told;
-        if oversize > 0 {
-            self.oversize_told += oversize;
-            let gap = Gap { records: oversize, ..Gap::default() };
-            let notice = Notice::Lost { gap, reason: Reason::Oversize.name() };
-            self.encoder.append_notice(&notice, now, &mut self.batch);
+        let oversize = self.counters.lost_by_output(Reason::Oversize);
+        if oversize != self.oversize_told {
+            self.oversize_told = oversize;
+            if let Some(gap) = self.counters.take_unannounced() {
+                let notice = Notice::Lost { gap, reason: Reason::Oversize.name() };
+                self.encoder.append_notice(&notice, now, &mut self.batch);
+            }
         }
     }
 
@@ -184,20 +189,6 @@ impl Lane {
             self.skipped += oldest.announced_skipped;
         }
         true
-    }
-
-    /// Pushes the batch, waiting for room. False if the drain time ran out first.
-    fn push_waiting(&mut self, waiting: &Waiting<'_>) -> bool {
-        loop {
-            self.producer.wake_on_room();
-            if self.producer.push(&mut self.batch) {
-                return true;
-            }
-            if waiting.shared.give_up.load(Ordering::Acquire) {
-                return false;
-            }
-            waiting.pause();
-        }
     }
 
     /// Gives the output what has gathered, unless it is busy enough.
@@ -249,19 +240,11 @@ impl Lane {
     }
 }
 
-/// How the thread waits for an output.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    waker: &'a EventFd,
-}
-
-impl Waiting<'_> {
-    /// Waits for a wake-up, at most a second.
-    fn pause(&self) {
-        let mut wait = [PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut wait, PollTimeout::from(1000u16));
-        let _ = self.waker.read();
-    }
+/// Waits until an output or the control side wakes this thread, at most a second.
+fn pause(waker: &EventFd) {
+    let mut wait = [PollFd::new(waker.as_fd(), PollFlags::POLLIN)];
+    let _ = poll(&mut wait, PollTimeout::from(1000u16));
+    let _ = waker.read();
 }
 
 /// Everything the ingest thread owns.
@@ -324,7 +307,6 @@ impl Ingest {
     /// Sees to it that every output gets what is its, none waiting for another.
     fn finish(self) {
         let now = now_ms();
-        let waiting = Waiting { shared: &self.shared, waker: &self.waker };
         let mut lanes = self.lanes;
         loop {
             // A lane that is through is dropped here, and with it its queue's end.
@@ -335,7 +317,7 @@ impl Ingest {
             if self.shared.give_up.load(Ordering::Acquire) {
                 break;
             }
-            waiting.pause();
+            pause(&self.waker);
         }
         for lane in lanes {
             lane.counters.lost_at_ingest(Reason::DrainDeadline, lane.batch.records());
@@ -350,7 +332,6 @@ impl Ingest {
             lane.encoder.set_time_quality(clock);
             lane.encoder.limit_size(lane.counters.size_limit());
         }
-        let waiting = Waiting { shared: &self.shared, waker: &self.waker };
         let mut at = 0;
         let pending = input.pending();
         loop {
@@ -364,11 +345,21 @@ impl Ingest {
                             self.counters.add(|c| &c.undecodable, 1);
                         }
                         for at in 0..self.lanes.len() {
-                            if self.lanes[at].would_wait(&record) {
-                                // The others' records must not wait with it.
-                                self.lanes.iter_mut().for_each(|lane| lane.flush(now));
+                            while self.lanes[at].would_wait(&record) {
+                                // The others' records do not wait with it.
+                                for lane in &mut self.lanes {
+                                    lane.push_or_ask();
+                                }
+                                if self.shared.give_up.load(Ordering::Acquire)
+                                    || self.shared.stop.load(Ordering::Acquire)
+                                {
+                                    break;
+                                }
+                                if self.lanes[at].would_wait(&record) {
+                                    pause(&self.waker);
+                                }
                             }
-                            self.lanes[at].append(&record, now, &waiting);
+                            self.lanes[at].append(&record, now, &self.shared);
                         }
                     }
                     consumed

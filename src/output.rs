@@ -353,13 +353,15 @@ impl Output {
     async fn serve(&mut self, link: &mut Link) -> io::Result<()> {
         let mut period = ACKNOWLEDGE_PERIOD;
         let mut ended = false;
+        let mut acknowledged = 0;
         loop {
             self.hand.gather(&self.consumer);
             if !self.hand.is_empty() {
                 link.send(&mut self.hand, &self.consumer, &self.counters).await?;
                 continue;
             }
-            if let (true, Some(acknowledged)) = (self.hand.keeps(), link.acknowledged()) {
+            if let (true, Some(now)) = (self.hand.keeps(), link.acknowledged()) {
+                acknowledged = now;
                 self.hand.acknowledge(acknowledged, &self.consumer, &self.counters);
                 if ended && self.hand.all_written_is(acknowledged) {
                     self.hand.settle_all_kept(&self.consumer, &self.counters);
@@ -375,7 +377,8 @@ impl Output {
                     None => (ended, period) = (true, LAST_ACKNOWLEDGE_PERIOD),
                 },
                 error = link.closed() => return Err(error),
-                () = tokio::time::sleep(period), if self.hand.keeps() => {}
+                // A margin stays behind for good; there is nothing to ask for once all is acknowledged.
+                () = tokio::time::sleep(period), if self.hand.keeps() && !self.hand.all_written_is(acknowledged) => {}
             }
         }
     }

@@ -188,6 +188,12 @@ impl Consumer {
         self.full.try_recv().ok()
     }
 
+    /// Gives back an empty batch whose messages have gone into another one and are settled with that.
+    pub fn give_back(&self, batch: Batch) {
+        debug_assert!(batch.is_empty());
+        let _ = self.empties.try_send(batch);
+    }
+
     /// Gives back a batch whose messages are all sent or lost.
     pub fn settle(&self, mut batch: Batch) {
         self.shared.bytes.fetch_sub(batch.bytes.len(), SeqCst);

@@ -20,6 +20,6 @@ pub use timestamp::{LocalOffset, Rfc3164};
 /// that the encoder uses.
 pub fn cut_message(message: &[u8], limit: usize) -> bytes::BytesMut {
     let mut out = bytes::BytesMut::from(message);
-    text::cut(&mut out, 0, limit);
+    text::cut_again(&mut out, limit);
     out
 }

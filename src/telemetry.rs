@@ -5,11 +5,14 @@
 //! Law: each counter has one writer, which only adds; a snapshot reads the later stages first, so that
 //! what is under way shows up as in flight and never as negative.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+
+use crate::audit::Stamp;
+use crate::batch::Gap;
 
 /// Why records were lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,6 +67,8 @@ pub struct DestinationCounters {
     pub url: String,
     ingest: IngestSide,
     output: OutputSide,
+    /// Records that the output lost one by one and that no notice has named yet. Rare, so a lock does.
+    unannounced: Mutex<Gap>,
 }
 
 #[derive(Debug)]
@@ -119,7 +124,7 @@ impl DestinationCounters {
         let far = || AtomicU64::new(u64::MAX);
         let ingest =
             IngestSide { from: far(), until: far(), lost: Default::default(), cut: AtomicU64::new(0) };
-        Arc::new(Self { url, ingest, output: OutputSide::default() })
+        Arc::new(Self { url, ingest, output: OutputSide::default(), unannounced: Mutex::default() })
     }
 
     /// Ingest thread: the destination gets every record from now on, `forwarded` having gone before.
@@ -190,6 +195,17 @@ impl DestinationCounters {
     /// What [`Self::learn_size_limit`] was told last.
     pub fn size_limit(&self) -> Option<usize> {
         Some(self.output.size_limit.load(Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    /// Output: one record was lost and wants to be announced.
+    pub fn lost_message(&self, reason: Reason, stamp: Option<Stamp>) {
+        self.lost_at_output(reason, 1);
+        self.unannounced.lock().unwrap_or_else(PoisonError::into_inner).add(stamp);
+    }
+
+    /// Ingest thread: what [`Self::lost_message`] was told since the last time.
+    pub fn take_unannounced(&self) -> Option<Gap> {
+        self.unannounced.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Records that the output has lost for `reason`.

@@ -171,6 +171,23 @@ fn by_hand_sigterm_and_sigint_drain_and_stop() {
 }
 
 #[test]
+fn by_hand_the_first_sigterm_after_the_end_goes_on_draining() {
+    let port = ClosedPort::new();
+    let (mut relay, mut feed) =
+        Relay::to(&format!("tcp://{}", port.address())).options(&LONG_DRAIN).by_hand();
+    feed.write(&line(0, 0));
+    relay.wait_for("/read", 1);
+    feed.close();
+    wait_until("the drain has begun", || relay.status_field("Threads") == "1");
+    relay.signal(Signal::SIGTERM);
+    relay.wait_for("/read", 1);
+    assert!(relay.is_running());
+    relay.signal(Signal::SIGTERM);
+    let exit = relay.exit();
+    assert_eq!((exit.status, exit.number("/destinations/0/lost/drain_deadline")), (Some(75), 1), "{exit:?}");
+}
+
+#[test]
 fn by_hand_a_second_sigterm_gives_up_at_once() {
     let port = ClosedPort::new();
     let (mut relay, mut feed) =

@@ -167,6 +167,29 @@ fn block_holds_the_writer_up_and_loses_nothing() {
     }
 }
 
+/// Under `block` a dead destination holds up the input, as asked; what was read before goes to the others.
+#[test]
+fn a_destination_that_waits_keeps_no_record_from_another() {
+    let (alive, closed) = (Sink::tcp(Framing::Octet), support::sink::ClosedPort::new());
+    let urls = [format!("tcp://{}", closed.address()), alive.url.clone()];
+    let options = ["--on-full", "block", "--queue-size", "256KiB", "--drain-timeout", "300ms"];
+    let arguments: Vec<_> = urls.iter().flat_map(|url| ["--to", url.as_str()]).chain(options).collect();
+    let (relay, feed) = Relay::with(&arguments).by_hand();
+    let writing = feed.write_on_a_thread((0..RECORDS).flat_map(|number| line(number, PADDING)).collect());
+    wait_until("one is full, and the other has what was read but the record that waits", || {
+        let report = relay.report();
+        let in_flight = |at: usize| report["destinations"][at]["in_flight"].as_u64();
+        in_flight(0) > Some(200) && in_flight(1) <= Some(1)
+    });
+    relay.signal(nix::sys::signal::Signal::SIGTERM);
+    let exit = relay.exit();
+    drop(writing);
+    let read = exit.number("/read");
+    assert_eq!(exit.number("/destinations/0/lost/drain_deadline"), read, "{exit:?}");
+    assert_eq!(exit.number("/destinations/1/sent"), read, "{exit:?}");
+    assert_eq!(alive.messages_after_exit().len() as u64, read);
+}
+
 #[test]
 fn dead_destinations_hold_neither_auditd_nor_a_living_one() {
     let (alive, nowhere, stalled) = (Sink::tcp(Framing::Octet), Place::new(), Place::new());

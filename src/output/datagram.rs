@@ -125,28 +125,28 @@ impl Datagram {
             return Ok(());
         };
         let message = front.message(done);
+        // Whole at first: the error may have been about an earlier, longer datagram (a path's limit that a
+        // router has told), and is used up by now.
         let mut limit = message.len();
-        let mut shorter = true;
-        while limit > SHORTEST_CUT || !shorter {
-            if shorter {
-                limit = (limit - limit / 8).max(SHORTEST_CUT);
-            }
-            shorter = true;
+        self.was_refused();
+        loop {
             let cut = cut_message(message, limit);
             match self.send_slices(&[IoSlice::new(&cut)]).await {
                 Ok(_) => {
                     counters.sent_bytes(cut.len());
-                    counters.cut_at_output();
-                    counters.learn_size_limit(Some(limit));
+                    if limit < message.len() {
+                        counters.cut_at_output();
+                        counters.learn_size_limit(Some(limit));
+                    }
                     hand.skip_message(consumer, counters);
                     return Ok(());
                 }
-                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) => {
-                    shorter = false;
-                    tokio::time::sleep(NO_MEMORY_PAUSE).await;
-                }
-                Err(error) => return Err(error),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EMSGSIZE) if limit <= SHORTEST_CUT => break,
+                    Some(libc::EMSGSIZE) => limit = (limit - limit / 8).max(SHORTEST_CUT),
+                    Some(libc::ENOBUFS | libc::ENOMEM) => tokio::time::sleep(NO_MEMORY_PAUSE).await,
+                    _ => return Err(error),
+                },
             }
         }
         hand.lose_message(Reason::Oversize, consumer, counters);

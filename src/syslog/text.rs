@@ -96,7 +96,19 @@ pub(super) const MARK_MAX: usize = 37;
 /// characters and not inside a `#ooo`. Returns whether anything was cut.
 pub(super) fn cut(out: &mut BytesMut, start: usize, limit: usize) -> bool {
     let full = out.len() - start;
-    if full <= limit {
+    cut_as(out, start, limit, full)
+}
+
+/// As [`cut`], for a message that may be cut already: its mark then names the length that it had at first.
+pub(super) fn cut_again(out: &mut BytesMut, limit: usize) -> bool {
+    // A record may end in such words too; a length that it has already outgrown is no cut message's.
+    let full = out.len();
+    let whole = whole_length(out).filter(|whole| *whole > full).unwrap_or(full);
+    cut_as(out, 0, limit, whole)
+}
+
+fn cut_as(out: &mut BytesMut, start: usize, limit: usize, whole: usize) -> bool {
+    if out.len() - start <= limit {
         return false;
     }
     let mut end = start + limit.saturating_sub(MARK_MAX);
@@ -107,7 +119,6 @@ pub(super) fn cut(out: &mut BytesMut, start: usize, limit: usize) -> bool {
     if let Some(at) = out[end.saturating_sub(3).max(start)..end].iter().rposition(|byte| *byte == b'#') {
         end = end.saturating_sub(3).max(start) + at;
     }
-    let whole = whole_length(&out[start..]).unwrap_or(full);
     out.truncate(end);
     out.extend_from_slice(b"[cut from ");
     out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
@@ -174,8 +185,11 @@ mod tests {
             assert!(message.starts_with(kept) && (!kept.contains('#') || kept.len() % 4 == 0), "{cut}");
         }
         let mut twice = BytesMut::from("x".repeat(900).as_bytes());
-        assert!(cut(&mut twice, 0, 700) && cut(&mut twice, 0, 500));
+        assert!(cut(&mut twice, 0, 700) && cut_again(&mut twice, 500));
         assert!(twice.ends_with(b"xx[cut from 900 bytes]"));
+        let mut forged = BytesMut::from(["x".repeat(900).as_str(), "[cut from 7 bytes]"].concat().as_bytes());
+        assert!(cut_again(&mut forged, 500));
+        assert!(forged.ends_with(b"xx[cut from 918 bytes]"));
         let mut short = BytesMut::from(&b"short"[..]);
         assert!(!cut(&mut short, 0, 5));
     }
