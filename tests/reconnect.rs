@@ -35,6 +35,19 @@ fn next_serial(receiver: &UnixDatagram) -> usize {
     serial(&Message::read(&buffer[..length]).text)
 }
 
+/// Closes a receiver and waits until it is dead: a process that another test is just starting may hold a copy of
+/// the socket for a moment, and what is sent to it then is gone.
+fn take_away(receiver: UnixDatagram, place: &Place) {
+    let probe = UnixDatagram::unbound().unwrap();
+    probe.connect(place.path()).unwrap();
+    probe.set_nonblocking(true).unwrap();
+    drop(receiver);
+    fs::remove_file(place.path()).unwrap();
+    wait_until("the receiver is dead", || {
+        probe.send(b"").is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    });
+}
+
 fn read_one_message(connection: &mut TcpStream) -> usize {
     let mut bytes = Vec::new();
     loop {
@@ -88,15 +101,13 @@ fn a_datagram_receiver_that_restarts_misses_nothing_that_it_had_not_queued() {
             auditd.write(&line(round * 100 + number, 0));
             assert_eq!(next_serial(&receiver), round * 100 + number);
         }
-        drop(receiver);
-        fs::remove_file(place.path()).unwrap();
+        take_away(receiver, &place);
         // While it is away, the relay finds the old socket dead and no new one.
         auditd.write(&line(round * 100 + 20, 0));
         auditd.write(&line(round * 100 + 21, 0));
         let receiver = bind_datagram(&place.path());
         assert_eq!((next_serial(&receiver), next_serial(&receiver)), (round * 100 + 20, round * 100 + 21));
-        drop(receiver);
-        fs::remove_file(place.path()).unwrap();
+        take_away(receiver, &place);
     }
     auditd.close();
     assert_eq!(relay.exit().number("/destinations/0/sent"), 4 * 22);
