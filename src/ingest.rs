@@ -144,7 +144,7 @@ impl Lane {
     fn make_room(&mut self) -> bool {
         match self.on_full {
             OnFull::DropOldest => self.push_over_the_oldest(),
-            // Under `block` the wait is over: there is room, or the drain time has run out.
+            // Under `block` the wait is over: there is room, or the relay stops.
             OnFull::Block | OnFull::DropNewest => self.producer.push(&mut self.batch),
         }
     }
