@@ -5,7 +5,7 @@
 //! *Law:* nothing is shared with the relay, so no fault of it can be hidden by the same fault here.
 //!
 //! ```text
-//!  corpus ──> drive ──(stdin)──> program under test ──(unix, udp, tcp)──> sink ──> ledger ──> report
+//!  corpus ──> drive ──(stdin)──> program under test ──(syslog)──> sink ──> ledger ──> report
 //!               ^ plan: when each record is due                              ^ corpus: what each record must be
 //! ```
 
@@ -17,6 +17,7 @@ mod drive;
 mod floor;
 mod ledger;
 mod plan;
+mod relp;
 mod report;
 mod session;
 mod sink;

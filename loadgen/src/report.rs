@@ -123,6 +123,10 @@ impl Report {
                 );
                 line(&mut out, "framing", &text);
             }
+            if received.tls_errors > 0 {
+                let text = format!("{} connections ended without close_notify", received.tls_errors);
+                line(&mut out, "tls", &text);
+            }
             if let Some(drops) = received.socket_drops.filter(|&drops| drops > 0) {
                 line(&mut out, "sink drops", &format!("{drops} datagrams dropped at the sink's own socket"));
             }
@@ -239,6 +243,7 @@ impl Report {
                 "connections": received.connections,
                 "unfinished_bytes": received.unfinished_bytes,
                 "framing_errors": received.framing_errors,
+                "tls_errors": received.tls_errors,
                 "socket_drops": received.socket_drops,
             })),
         })
@@ -310,6 +315,7 @@ mod tests {
             connections: 1,
             unfinished_bytes: 0,
             framing_errors: 0,
+            tls_errors: 0,
             socket_drops: None,
         };
         for sequence in 0..arrived {

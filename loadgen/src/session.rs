@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -77,6 +78,9 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             if bench.form != Form::Text || bench.to == Transport::None {
                 return Err(Failure::usage("the floor reads --form text and needs a sink"));
             }
+            if bench.to.is_relp() || bench.to.is_encrypted() {
+                return Err(Failure::usage("there is no floor for this sink"));
+            }
             let command = floor_command(bench.framing)?;
             (bench, command)
         }
@@ -99,16 +103,19 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
 }
 
 fn split_run(run: RunArgs) -> Result<(BenchArgs, Vec<String>), Failure> {
-    let command = if run.command.is_empty() { default_command(run.bench.framing)? } else { run.command };
+    let command = if run.command.is_empty() { default_command(&run.bench)? } else { run.command };
     Ok((run.bench, command))
 }
 
 /// The relay that lies beside this executable.
-fn default_command(framing: Option<Framing>) -> Result<Vec<String>, Failure> {
+fn default_command(bench: &BenchArgs) -> Result<Vec<String>, Failure> {
     let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
     let mut command = vec![own.with_file_name("audit-relay").to_string_lossy().into_owned()];
     command.extend(["--config", "none", "--to", "{to}", "--hostname", "loadgen"].map(str::to_owned));
-    add_framing(&mut command, framing);
+    if bench.to.is_encrypted() {
+        command.extend(["--tls-ca", "{ca}"].map(str::to_owned));
+    }
+    add_framing(&mut command, bench.framing);
     Ok(command)
 }
 
@@ -130,14 +137,18 @@ fn add_framing(command: &mut Vec<String>, framing: Option<Framing>) {
     command.extend(["--framing".to_owned(), name.to_owned()]);
 }
 
-/// Fills in `{to}`, `{path}` and `{port}`. Without a sink `{to}` is `stdout:`, and stdout is /dev/null.
+/// Fills in `{to}`, `{path}`, `{port}` and `{ca}`. Without a sink `{to}` is `stdout:`, and stdout is /dev/null.
 fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
     let to = sink.map_or("stdout:", Sink::url);
-    let path = sink.and_then(Sink::path).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let text = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let (path, ca) = (text(sink.and_then(Sink::path)), text(sink.and_then(Sink::ca)));
     let port = sink.and_then(Sink::port).map(|port| port.to_string()).unwrap_or_default();
     command
         .iter()
-        .map(|argument| argument.replace("{to}", to).replace("{path}", &path).replace("{port}", &port))
+        .map(|argument| {
+            let argument = argument.replace("{to}", to).replace("{path}", &path);
+            argument.replace("{port}", &port).replace("{ca}", &ca)
+        })
         .collect()
 }
 

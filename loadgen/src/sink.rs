@@ -7,32 +7,32 @@
 //!
 //! A Unix datagram socket is the exception nobody can avoid: its queue holds `net.unix.max_dgram_qlen` messages.
 
+mod datagram;
+mod place;
+mod stream;
+mod tls;
+
 use std::fs;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use self::place::Place;
+use self::stream::Protocol;
 use crate::clock::Clock;
 use crate::corpus::{Expected, Verdict};
-use crate::deframe::Deframer;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 
 /// Receive buffer asked for each socket: half a second of the fastest sender.
 const RECEIVE_BUFFER: usize = 64 << 20;
-/// Datagrams taken by one system call, and room for each (a record is at most 9 KB).
-const DATAGRAMS: usize = 64;
-const DATAGRAM_ROOM: usize = 16 << 10;
 /// How often an idle sink looks whether the run is over.
 const TICK_MS: u16 = 10;
 /// Latencies above an hour are counted as an hour.
@@ -49,8 +49,26 @@ pub(crate) enum Transport {
     Udp,
     /// TCP on the loopback interface
     Tcp,
+    /// TLS 1.3 or 1.2 on the loopback interface
+    Tls,
+    /// RELP on the loopback interface
+    Relp,
+    /// RELP over TLS
+    Relps,
     /// No receiver: only the cost of the target is measured
     None,
+}
+
+impl Transport {
+    /// Whether the receiver speaks TLS.
+    pub(crate) fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Relps)
+    }
+
+    /// Whether the receiver speaks RELP.
+    pub(crate) fn is_relp(self) -> bool {
+        matches!(self, Self::Relp | Self::Relps)
+    }
 }
 
 /// What the threads of a run tell each other.
@@ -91,20 +109,23 @@ pub(crate) struct Received {
     pub(crate) unfinished_bytes: u64,
     /// Frames that broke the framing.
     pub(crate) framing_errors: u64,
+    /// TLS connections the peer ended otherwise than by close_notify.
+    pub(crate) tls_errors: u64,
     /// Datagrams the kernel dropped at this socket because it was full.
     pub(crate) socket_drops: Option<u64>,
 }
 
 enum Listener {
     Datagrams(Socket),
-    Streams(Socket),
+    Streams(Socket, Protocol),
 }
 
 /// A bound receiver.
 pub(crate) struct Sink {
     listener: Listener,
     url: String,
-    path: Option<OwnedPath>,
+    path: Option<Place>,
+    ca: Option<Place>,
     port: Option<u16>,
 }
 
@@ -120,32 +141,40 @@ impl Sink {
             Transport::UnixStream => (Domain::UNIX, Type::STREAM, "unix-stream:"),
             Transport::Udp => (Domain::IPV4, Type::DGRAM, "udp://"),
             Transport::Tcp => (Domain::IPV4, Type::STREAM, "tcp://"),
+            Transport::Tls => (Domain::IPV4, Type::STREAM, "tls://"),
+            Transport::Relp => (Domain::IPV4, Type::STREAM, "relp://"),
+            Transport::Relps => (Domain::IPV4, Type::STREAM, "relps://"),
         };
         let socket = Socket::new(domain, kind, None)?;
         enlarge(&socket);
         let (url, path, port) = if domain == Domain::UNIX {
             let path = match path {
-                Some(path) => OwnedPath::at(path)?,
-                None => OwnedPath::temporary()?,
+                Some(path) => Place::at(path)?,
+                None => Place::temporary("log")?,
             };
-            socket.bind(&SockAddr::unix(&path.socket)?)?;
+            socket.bind(&SockAddr::unix(path.file())?)?;
             // The program under test may have dropped its privileges before it connects.
-            fs::set_permissions(&path.socket, fs::Permissions::from_mode(0o777))?;
-            (format!("{scheme}{}", path.socket.display()), Some(path), None)
+            fs::set_permissions(path.file(), fs::Permissions::from_mode(0o777))?;
+            (format!("{scheme}{}", path.file().display()), Some(path), None)
         } else {
             socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)))?;
             let address = socket.local_addr()?.as_socket_ipv4().ok_or(io::ErrorKind::AddrNotAvailable)?;
             (format!("{scheme}{address}"), None, Some(address.port()))
         };
+        let (tls, ca) = if transport.is_encrypted() {
+            tls::identity().map(|(tls, ca)| (Some(tls), Some(ca)))?
+        } else {
+            (None, None)
+        };
         let listener = if kind == Type::STREAM {
             socket.listen(64)?;
             socket.set_nonblocking(true)?;
-            Listener::Streams(socket)
+            Listener::Streams(socket, Protocol { tls, relp: transport.is_relp() })
         } else {
             socket.set_read_timeout(Some(Duration::from_millis(TICK_MS.into())))?;
             Listener::Datagrams(socket)
         };
-        Ok(Some(Self { listener, url, path, port }))
+        Ok(Some(Self { listener, url, path, ca, port }))
     }
 
     /// Where to send, in the relay's own notation.
@@ -155,7 +184,12 @@ impl Sink {
 
     /// The socket's path, if it has one.
     pub(crate) fn path(&self) -> Option<&Path> {
-        self.path.as_ref().map(|path| path.socket.as_path())
+        self.path.as_ref().map(Place::file)
+    }
+
+    /// The PEM file with the certificate to trust, if it speaks TLS.
+    pub(crate) fn ca(&self) -> Option<&Path> {
+        self.ca.as_ref().map(Place::file)
     }
 
     /// The port, if it has one.
@@ -189,6 +223,7 @@ impl Sink {
                 connections: 0,
                 unfinished_bytes: 0,
                 framing_errors: 0,
+                tls_errors: 0,
                 socket_drops: None,
             },
         };
@@ -196,12 +231,14 @@ impl Sink {
             Quiet { since_ns: clock.now(), linger_ns: crate::drive::nanoseconds(linger), ending: false };
         match &self.listener {
             Listener::Datagrams(socket) => {
-                receive_datagrams(socket, clock, &mut account, &mut quiet)?;
+                datagram::receive(socket, clock, &mut account, &mut quiet)?;
                 if let Some(port) = self.port {
-                    account.received.socket_drops = udp_drops(port);
+                    account.received.socket_drops = datagram::udp_drops(port);
                 }
             }
-            Listener::Streams(listener) => receive_streams(listener, clock, &mut account, &mut quiet)?,
+            Listener::Streams(listener, protocol) => {
+                stream::receive(listener, protocol, clock, &mut account, &mut quiet)?
+            }
         }
         Ok(account.received)
     }
@@ -278,253 +315,5 @@ impl Account<'_> {
 
     fn publish(&self) {
         self.shared.arrived.store(self.received.ledger.arrived(), Ordering::Relaxed);
-    }
-}
-
-fn receive_datagrams(
-    socket: &Socket,
-    clock: &Clock,
-    account: &mut Account<'_>,
-    quiet: &mut Quiet,
-) -> io::Result<()> {
-    let mut room = vec![0u8; DATAGRAMS * DATAGRAM_ROOM];
-    let mut headers = MultiHeaders::<()>::preallocate(DATAGRAMS, None);
-    loop {
-        // Read before the wait: a run that was over before an empty wait is over.
-        let over = account.shared.sent.load(Ordering::Acquire) != u64::MAX;
-        let mut chunks = room.chunks_exact_mut(DATAGRAM_ROOM);
-        let mut slots: [[IoSliceMut<'_>; 1]; DATAGRAMS] =
-            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
-        match recvmmsg(socket.as_raw_fd(), &mut headers, slots.iter_mut(), MsgFlags::MSG_WAITFORONE, None) {
-            Ok(batch) => {
-                let now = clock.now();
-                let announced = account.shared.announced.load(Ordering::Acquire);
-                for datagram in batch {
-                    account.enter(datagram.iovs().next().unwrap_or_default(), now, announced);
-                }
-                account.publish();
-                quiet.since_ns = now;
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => {
-                if over && quiet.is_over(account, clock.now(), false) {
-                    return Ok(());
-                }
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
-struct Connection {
-    socket: Socket,
-    deframer: Deframer,
-}
-
-fn receive_streams(
-    listener: &Socket,
-    clock: &Clock,
-    account: &mut Account<'_>,
-    quiet: &mut Quiet,
-) -> io::Result<()> {
-    let mut connections: Vec<Connection> = Vec::new();
-    loop {
-        let over = account.shared.sent.load(Ordering::Acquire) != u64::MAX;
-        let mut waiting: Vec<PollFd<'_>> = std::iter::once(listener.as_fd())
-            .chain(connections.iter().map(|connection| connection.socket.as_fd()))
-            .map(wants_reading)
-            .collect();
-        match poll(&mut waiting, PollTimeout::from(TICK_MS)) {
-            Ok(0) | Err(Errno::EINTR) => {
-                if over && quiet.is_over(account, clock.now(), !connections.is_empty()) {
-                    break;
-                }
-                continue;
-            }
-            Ok(_) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let ready: u128 = waiting
-            .iter()
-            .enumerate()
-            .take(128)
-            .filter(|(_, fd)| fd.any().unwrap_or(true))
-            .fold(0, |set, (index, _)| set | 1 << index);
-        drop(waiting);
-
-        // From the back, so that removing one leaves the positions of the others.
-        for index in (0..connections.len().min(127)).rev() {
-            if ready >> (index + 1) & 1 == 1 && !read_once(&mut connections[index], clock, account, quiet) {
-                finish(&connections.swap_remove(index), &mut account.received);
-            }
-        }
-        account.publish();
-        if ready & 1 == 1 {
-            match listener.accept() {
-                Ok((socket, _)) => {
-                    account.received.connections += 1;
-                    connections.push(Connection { socket, deframer: Deframer::new() });
-                }
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    for connection in &connections {
-        finish(connection, &mut account.received);
-    }
-    Ok(())
-}
-
-fn wants_reading(fd: BorrowedFd<'_>) -> PollFd<'_> {
-    PollFd::new(fd, PollFlags::POLLIN)
-}
-
-/// One read and all the messages in it. Returns whether the connection is still open.
-fn read_once(
-    connection: &mut Connection,
-    clock: &Clock,
-    account: &mut Account<'_>,
-    quiet: &mut Quiet,
-) -> bool {
-    let n = match nix::unistd::read(&connection.socket, connection.deframer.spare()) {
-        Ok(0) => return false,
-        Ok(n) => n,
-        Err(Errno::EINTR | Errno::EAGAIN) => return true,
-        // A reset ends the connection like an orderly end; what is missing shows in the account.
-        Err(_) => return false,
-    };
-    let now = clock.now();
-    let announced = account.shared.announced.load(Ordering::Acquire);
-    quiet.since_ns = now;
-    connection.deframer.filled(n);
-    while let Some(message) = connection.deframer.next() {
-        account.enter(message, now, announced);
-    }
-    true
-}
-
-/// Enters what a connection left unfinished.
-fn finish(connection: &Connection, received: &mut Received) {
-    received.unfinished_bytes += connection.deframer.unfinished() as u64;
-    received.framing_errors += connection.deframer.errors();
-}
-
-/// The kernel's count of datagrams dropped at the UDP socket of `port`.
-fn udp_drops(port: u16) -> Option<u64> {
-    drops_of(&fs::read_to_string("/proc/net/udp").ok()?, port)
-}
-
-/// The last column of the line of `port` in the text of `/proc/net/udp`.
-fn drops_of(table: &str, port: u16) -> Option<u64> {
-    let wanted = format!("0100007F:{port:04X}");
-    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
-    line.split_whitespace().last()?.parse().ok()
-}
-
-/// A socket path that is removed at the end, with its directory if that was made for it.
-#[derive(Debug)]
-struct OwnedPath {
-    socket: PathBuf,
-    directory: Option<PathBuf>,
-}
-
-impl OwnedPath {
-    /// A path in a new directory that any user may enter.
-    fn temporary() -> io::Result<Self> {
-        let base = std::env::temp_dir();
-        let pid = std::process::id();
-        for attempt in 0..100 {
-            let directory = base.join(format!("audit-loadgen.{pid}.{attempt}"));
-            match fs::create_dir(&directory) {
-                Ok(()) => {
-                    let path = Self { socket: directory.join("log"), directory: Some(directory.clone()) };
-                    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
-                    return Ok(path);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary directory"))
-    }
-
-    /// A path given by the user. A socket nobody listens on is replaced; anything else there is left alone.
-    fn at(path: &Path) -> io::Result<Self> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-            Ok(found) if found.file_type().is_socket() && !is_served(path)? => fs::remove_file(path)?,
-            Ok(_) => {
-                let message = format!("{} exists and is in use or no socket", path.display());
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-            }
-        }
-        Ok(Self { socket: path.into(), directory: None })
-    }
-}
-
-impl Drop for OwnedPath {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.socket);
-        if let Some(directory) = &self.directory {
-            let _ = fs::remove_dir(directory);
-        }
-    }
-}
-
-/// Whether some process has the socket at `path` open, of whichever type.
-fn is_served(path: &Path) -> io::Result<bool> {
-    let address = SockAddr::unix(path)?;
-    for kind in [Type::DGRAM, Type::STREAM] {
-        let refused = Socket::new(Domain::UNIX, kind, None)?.connect(&address).map_err(|error| error.kind());
-        // ECONNREFUSED: nobody there. EPROTOTYPE: somebody, of the other type.
-        if refused != Err(io::ErrorKind::ConnectionRefused) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn drops_are_read_from_the_line_of_the_port() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
-                     7: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 3\n\
-                     9: 0100007F:C350 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 42\n";
-        assert_eq!(drops_of(table, 50_000), Some(42));
-        assert_eq!(drops_of(table, 1), None);
-    }
-
-    #[test]
-    fn temporary_paths_are_gone_afterwards() {
-        let sink = Sink::bind(Transport::Unix, None).unwrap().unwrap();
-        let path = sink.path().unwrap().to_owned();
-        assert!(path.exists());
-        drop(sink);
-        assert!(!path.parent().unwrap().exists());
-    }
-
-    #[test]
-    fn a_served_socket_and_a_file_are_left_alone_and_a_stale_socket_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let first = Sink::bind(Transport::Unix, Some(&path)).unwrap();
-        assert!(Sink::bind(Transport::Unix, Some(&path)).is_err());
-        assert!(Sink::bind(Transport::UnixStream, Some(&path)).is_err());
-        drop(first);
-
-        let stale = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
-        stale.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        drop(stale);
-        assert!(Sink::bind(Transport::UnixStream, Some(&path)).is_ok());
-
-        fs::write(&path, "not a socket").unwrap();
-        assert!(Sink::bind(Transport::Unix, Some(&path)).is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"not a socket");
     }
 }

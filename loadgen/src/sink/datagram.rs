@@ -1,0 +1,84 @@
+//! Receives datagrams, from Unix sockets or UDP.
+//!
+//! *Promise:* one system call takes up to 64 of them; each is one message.
+//! *Law:* no allocation per datagram; what the kernel dropped at a UDP socket is read from the kernel's own count.
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
+use socket2::Socket;
+
+use super::{Account, Quiet};
+use crate::clock::Clock;
+
+/// Datagrams taken by one system call, and room for each (a record is at most 9 KB).
+const DATAGRAMS: usize = 64;
+const DATAGRAM_ROOM: usize = 16 << 10;
+
+/// Receives from `socket`, whose reads end after a tick without a datagram, until the run is over.
+///
+/// # Errors
+/// If the socket fails.
+pub(super) fn receive(
+    socket: &Socket,
+    clock: &Clock,
+    account: &mut Account<'_>,
+    quiet: &mut Quiet,
+) -> io::Result<()> {
+    let mut room = vec![0u8; DATAGRAMS * DATAGRAM_ROOM];
+    let mut headers = MultiHeaders::<()>::preallocate(DATAGRAMS, None);
+    loop {
+        // Read before the wait: a run that was over before an empty wait is over.
+        let over = account.shared.sent.load(Ordering::Acquire) != u64::MAX;
+        let mut chunks = room.chunks_exact_mut(DATAGRAM_ROOM);
+        let mut slots: [[IoSliceMut<'_>; 1]; DATAGRAMS] =
+            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        match recvmmsg(socket.as_raw_fd(), &mut headers, slots.iter_mut(), MsgFlags::MSG_WAITFORONE, None) {
+            Ok(batch) => {
+                let now = clock.now();
+                let announced = account.shared.announced.load(Ordering::Acquire);
+                for datagram in batch {
+                    account.enter(datagram.iovs().next().unwrap_or_default(), now, announced);
+                }
+                account.publish();
+                quiet.since_ns = now;
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {
+                if over && quiet.is_over(account, clock.now(), false) {
+                    return Ok(());
+                }
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// The kernel's count of datagrams dropped at the UDP socket of `port`.
+pub(super) fn udp_drops(port: u16) -> Option<u64> {
+    drops_of(&fs::read_to_string("/proc/net/udp").ok()?, port)
+}
+
+/// The last column of the line of `port` in the text of `/proc/net/udp`.
+fn drops_of(table: &str, port: u16) -> Option<u64> {
+    let wanted = format!("0100007F:{port:04X}");
+    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_read_from_the_line_of_the_port() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
+                     7: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 3\n\
+                     9: 0100007F:C350 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 42\n";
+        assert_eq!(drops_of(table, 50_000), Some(42));
+        assert_eq!(drops_of(table, 1), None);
+    }
+}
