@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 pub(crate) enum Action {
     /// Drive a program (the default)
     Run(RunArgs),
-    /// Drive the built-in minimal relay: the floor to compare with
+    /// Drive the built-in minimal relay: the floor to compare with (there is none for RELP)
     Floor(BenchArgs),
     /// The minimal relay itself: stdin to a destination
     #[command(hide = true)]
@@ -40,9 +40,11 @@ pub(crate) enum Action {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) bench: BenchArgs,
-    /// The program under test; {to}, {path} and {port} in its arguments become the sink's URL, path and port
+    /// The program under test; {to}, {path}, {port} and {ca} in its arguments become the sink's URL, path, port and
+    /// certificate file
     ///
-    /// Default: the `audit-relay` beside this executable, with `--config none --to {to} --hostname loadgen`.
+    /// Default: the `audit-relay` beside this executable, with `--config none --to {to} --hostname loadgen`, and with
+    /// `--tls-ca {ca}` if the sink speaks TLS.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }
@@ -126,6 +128,9 @@ pub(crate) struct FloorChildArgs {
     /// Framing on streams
     #[arg(long, value_enum)]
     pub(crate) framing: Option<Framing>,
+    /// PEM file with the certificates to trust
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// Reads `2`, `1.5s` or `500ms`.

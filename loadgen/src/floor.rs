@@ -1,37 +1,43 @@
 //! The floor: the least a relay can do, to measure against on the same machine in the same minute.
 //!
 //! *Promise:* reads 1 MiB at a time, splits lines, writes each as RFC 5424 with the event's own time; one write
-//! per block read on streams, `sendmmsg` of up to 64 on datagram sockets.
+//! per block read on streams, of up to 64 KiB with TLS, `sendmmsg` of up to 64 on datagram sockets.
 //! *Law:* no queue, no retry, no check beyond what finding the time needs. It is a measuring stick, not a relay: a
 //! destination that fails ends it.
+//!
+//! RELP has no floor: without a window and replay there is no RELP, and with them it would be a relay.
+
+mod tls;
 
 use std::io::{self, IoSlice, Write as _};
 use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use memchr::memchr;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use self::tls::Tls;
 use crate::deframe::Framing;
 
 const READ: usize = 1 << 20;
 const BATCH: usize = 64;
 
-/// Relays stdin to `to` until its end.
+/// Relays stdin to `to` until its end; with TLS, `ca` is the file with the certificates to trust.
 ///
 /// # Errors
 /// Any failure of stdin or of the destination.
-pub(crate) fn relay(to: &str, framing: Option<Framing>) -> io::Result<()> {
-    let (mut output, default_framing) = Output::connect(to)?;
+pub(crate) fn relay(to: &str, framing: Option<Framing>, ca: Option<&Path>) -> io::Result<()> {
+    let (mut output, default_framing) = Output::connect(to, ca)?;
     let framing = framing.or(default_framing);
     let mut header = Header::default();
     let mut input = vec![0; READ];
     let mut filled = 0;
     loop {
         let n = match nix::unistd::read(io::stdin(), &mut input[filled..]) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return output.finish(),
             Ok(n) => n,
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
@@ -112,6 +118,7 @@ fn date(second: u64) -> String {
 struct Output {
     socket: Socket,
     datagrams: bool,
+    tls: Option<Tls>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
     headers: MultiHeaders<()>,
@@ -119,9 +126,10 @@ struct Output {
 
 impl Output {
     /// Connects to a URL in the relay's notation; also says the transport's usual framing.
-    fn connect(to: &str) -> io::Result<(Self, Option<Framing>)> {
+    fn connect(to: &str, ca: Option<&Path>) -> io::Result<(Self, Option<Framing>)> {
         let unknown = || io::Error::new(io::ErrorKind::InvalidInput, format!("not a destination: {to}"));
-        let inet = |address: &str| address.parse::<SocketAddrV4>().map(SockAddr::from).map_err(|_| unknown());
+        let parse = |address: &str| address.parse::<SocketAddrV4>().map_err(|_| unknown());
+        let inet = |address: &str| parse(address).map(SockAddr::from);
         let (domain, kind, address, framing) = if let Some(path) = to.strip_prefix("unix:") {
             (Domain::UNIX, Type::DGRAM, SockAddr::unix(path)?, None)
         } else if let Some(path) = to.strip_prefix("unix-stream:") {
@@ -129,6 +137,8 @@ impl Output {
         } else if let Some(address) = to.strip_prefix("udp://") {
             (Domain::IPV4, Type::DGRAM, inet(address)?, None)
         } else if let Some(address) = to.strip_prefix("tcp://") {
+            (Domain::IPV4, Type::STREAM, inet(address)?, Some(Framing::Octet))
+        } else if let Some(address) = to.strip_prefix("tls://") {
             (Domain::IPV4, Type::STREAM, inet(address)?, Some(Framing::Octet))
         } else {
             return Err(unknown());
@@ -138,9 +148,17 @@ impl Output {
         if domain == Domain::IPV4 && kind == Type::STREAM {
             socket.set_tcp_nodelay(true)?;
         }
+        let tls = match to.strip_prefix("tls://") {
+            Some(address) => {
+                let ca = ca.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "TLS needs --ca"))?;
+                Some(Tls::connect(&socket, parse(address)?, ca)?)
+            }
+            None => None,
+        };
         let output = Self {
             socket,
             datagrams: kind == Type::DGRAM,
+            tls,
             bytes: Vec::new(),
             ends: Vec::new(),
             headers: MultiHeaders::preallocate(BATCH, None),
@@ -172,12 +190,19 @@ impl Output {
     fn flush(&mut self) -> io::Result<()> {
         if self.datagrams {
             self.send_datagrams()?;
+        } else if let Some(tls) = &mut self.tls {
+            tls.write_all(&self.bytes, &self.socket)?;
         } else {
             (&self.socket).write_all(&self.bytes)?;
         }
         self.bytes.clear();
         self.ends.clear();
         Ok(())
+    }
+
+    /// Ends the connection as its protocol asks for.
+    fn finish(&mut self) -> io::Result<()> {
+        self.tls.as_mut().map_or(Ok(()), |tls| tls.finish(&self.socket))
     }
 
     fn send_datagrams(&mut self) -> io::Result<()> {

@@ -71,17 +71,19 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     let cli = Cli::parse();
     let (bench, command) = match cli.action {
         Some(Action::FloorChild(args)) => {
-            floor::relay(&args.to, args.framing).map_err(Failure::when("floor"))?;
+            floor::relay(&args.to, args.framing, args.ca.as_deref()).map_err(Failure::when("floor"))?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Floor(bench)) => {
             if bench.form != Form::Text || bench.to == Transport::None {
                 return Err(Failure::usage("the floor reads --form text and needs a sink"));
             }
-            if bench.to.is_relp() || bench.to.is_encrypted() {
-                return Err(Failure::usage("there is no floor for this sink"));
+            if bench.to.is_relp() {
+                return Err(Failure::usage(
+                    "there is no floor for RELP; compare with the relay itself over tcp or tls",
+                ));
             }
-            let command = floor_command(bench.framing)?;
+            let command = floor_command(&bench)?;
             (bench, command)
         }
         Some(Action::Run(run)) => split_run(run)?,
@@ -120,11 +122,14 @@ fn default_command(bench: &BenchArgs) -> Result<Vec<String>, Failure> {
 }
 
 /// This executable as the minimal relay.
-fn floor_command(framing: Option<Framing>) -> Result<Vec<String>, Failure> {
+fn floor_command(bench: &BenchArgs) -> Result<Vec<String>, Failure> {
     let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
     let mut command = vec![own.to_string_lossy().into_owned()];
     command.extend(["floor-child", "--to", "{to}"].map(str::to_owned));
-    add_framing(&mut command, framing);
+    if bench.to.is_encrypted() {
+        command.extend(["--ca", "{ca}"].map(str::to_owned));
+    }
+    add_framing(&mut command, bench.framing);
     Ok(command)
 }
 

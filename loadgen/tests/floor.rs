@@ -53,7 +53,7 @@ fn through(filter: &str, more: &[&str]) -> (Option<i32>, Value) {
 
 #[test]
 fn every_transport_and_feed_delivers_every_record() {
-    for to in ["tcp", "unix-stream", "unix", "udp"] {
+    for to in ["tcp", "tls", "unix-stream", "unix", "udp"] {
         for feed in ["pipe", "socketpair"] {
             assert_clean(&["floor", "--to", to, "--feed", feed, "--count", "30000"], 30_000);
         }
@@ -62,12 +62,13 @@ fn every_transport_and_feed_delivers_every_record() {
 
 #[test]
 fn both_framings_are_told_apart() {
-    for to in ["tcp", "unix-stream"] {
+    for to in ["tcp", "tls", "unix-stream"] {
         for framing in ["octet", "lf"] {
             let report =
                 assert_clean(&["floor", "--to", to, "--framing", framing, "--count", "20000"], 20_000);
             assert_eq!(report["sink"]["connections"], 1);
             assert_eq!(report["sink"]["framing_errors"], 0);
+            assert_eq!(report["sink"]["tls_errors"], 0);
             assert_eq!(report["sink"]["unfinished_bytes"], 0);
         }
     }
@@ -199,11 +200,37 @@ fn placeholders_name_the_sink() {
 }
 
 #[test]
+fn the_certificate_is_there_while_the_program_runs_and_not_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy");
+    let script = format!(
+        "grep -q CERTIFICATE {{ca}} && echo {{ca}} >{} && test {{to}} = tls://127.0.0.1:{{port}}",
+        copy.display()
+    );
+    let (_, report) =
+        loadgen(&["--to", "tls", "--count", "1", "--linger", "0", "--", "/bin/sh", "-c", &script]);
+    assert_eq!(report["target"]["exit_code"], 0, "{report:#}");
+    let ca = fs::read_to_string(copy).unwrap();
+    assert!(!Path::new(ca.trim()).parent().unwrap().exists());
+}
+
+#[test]
+fn a_peer_without_tls_is_an_error_of_tls() {
+    let script = format!("{LOADGEN} floor-child --to tcp://127.0.0.1:{{port}}");
+    let (code, report) =
+        loadgen(&["--to", "tls", "--count", "10", "--linger", "100ms", "--", "/bin/sh", "-c", &script]);
+    assert_eq!(code, Some(1));
+    assert_eq!((&report["received"], &report["sink"]["tls_errors"]), (&0.into(), &1.into()), "{report:#}");
+}
+
+#[test]
 fn what_cannot_be_run_is_exit_code_2() {
     for args in [
         &["--", "/no/such/program"][..],
         &["--trace", "/no/such/file"],
         &["floor", "--form", "binary0"],
+        &["floor", "--to", "relp"],
+        &["floor", "--to", "relps"],
         &["--rate", "many"],
     ] {
         let output = Command::new(LOADGEN).args(args).output().unwrap();
