@@ -146,6 +146,20 @@ impl Batch {
         other.clear();
     }
 
+    /// Takes the first `count` messages out. Returns how many bytes they had.
+    pub fn drop_front(&mut self, count: usize) -> usize {
+        let bytes = self.start(count);
+        let shift = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes.copy_within(bytes.., 0);
+        self.bytes.truncate(self.bytes.len() - bytes);
+        self.entries.drain(..count);
+        for entry in &mut self.entries {
+            entry.end -= shift;
+        }
+        self.records = self.entries.iter().filter(|entry| entry.is_record()).count() as u64;
+        bytes
+    }
+
     /// Empties the batch and keeps its memory, unless giant messages or very many short ones have blown
     /// it up.
     pub fn clear(&mut self) {
@@ -250,6 +264,20 @@ mod tests {
             (2, false, stamp(8))
         );
         assert!(two.is_empty() && two.bytes.is_empty());
+    }
+
+    #[test]
+    fn the_front_can_be_taken_off() {
+        let mut batch = Batch::new();
+        for (text, is_record) in [("one", true), ("notice", false), ("three", true)] {
+            batch.bytes.extend_from_slice(text.as_bytes());
+            batch.end_message(stamp(7), is_record);
+        }
+        assert_eq!(batch.drop_front(2), 9);
+        assert_eq!((batch.message(0), batch.records(), batch.entries().len()), (&b"three"[..], 1, 1));
+        assert_eq!(batch.drop_front(0), 0);
+        assert_eq!(batch.drop_front(1), 5);
+        assert!(batch.is_empty() && batch.bytes.is_empty() && batch.records() == 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::certificate::USUAL_DAYS;
 use crate::config::Settings;
 
 /// Relays Linux audit records from auditd to syslog.
@@ -31,6 +32,33 @@ pub enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Make a certificate and its key, or show what one says.
+    #[command(subcommand)]
+    Cert(Cert),
+}
+
+/// What to do with certificates.
+#[derive(Debug, Subcommand)]
+pub enum Cert {
+    /// Make a private key and a self-signed certificate for both ends of TLS, and print its fingerprints.
+    New {
+        /// Host name or address that the certificate is for; may be given several times [default: this host's
+        /// fully qualified name].
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+        /// Days until it ends, 1 to 7300.
+        #[arg(long, value_name = "DAYS", default_value_t = USUAL_DAYS, value_parser = clap::value_parser!(u32).range(1..=7300))]
+        days: u32,
+        /// Write NAME.pem and NAME.key (for its owner only) here; neither may be there already.
+        #[arg(value_name = "NAME", default_value = "audit-relay")]
+        out: PathBuf,
+    },
+    /// Print the fingerprints, names and dates of the certificates in a PEM file.
+    Show {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// Options; each but `--config` is also a key of the configuration file.
@@ -40,13 +68,20 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Send to this destination; may be given several times, each gets every record:
-    /// unix:/dev/log, unix-stream:/PATH, udp://HOST[:514], tcp://HOST[:601], stdout: [default: unix:/dev/log].
+    /// unix:/dev/log, unix-stream:/PATH, udp://HOST[:514], tcp://HOST[:601], tls://HOST[:6514], relp://HOST[:2514],
+    /// relps://HOST[:2514], stdout: [default: unix:/dev/log].
     #[arg(long, value_name = "URL")]
     to: Vec<String>,
+    /// Send to the first of these receivers that is well: URL,URL,...
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    failover: Vec<String>,
+    /// Spread over those of these receivers that are well: URL,URL,...
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    balance: Vec<String>,
     /// Message form: auto, rfc5424, rfc3164. auto is rfc3164 on local sockets, else rfc5424.
     #[arg(long, value_name = "FORM")]
     format: Option<String>,
-    /// Framing on streams: octet, lf [default: octet on tcp, lf elsewhere].
+    /// Framing on streams: octet, lf [default: octet on tcp and tls, lf elsewhere].
     #[arg(long, value_name = "KIND")]
     framing: Option<String>,
     /// Syslog facility [default: local6].
@@ -83,19 +118,51 @@ pub struct Options {
     /// Cut longer messages, visibly [default: what the transport takes].
     #[arg(long, value_name = "SIZE")]
     max_message_size: Option<String>,
-    /// What is sent again after a TCP connection has ended: unacked, SIZE (that much acknowledged data too, for
+    /// What is sent again after a connection over TCP or TLS has ended: unacked, SIZE (that much acknowledged data too, for
     /// receivers that die with data unread), off [default: unacked].
     #[arg(long, value_name = "WHAT")]
     replay: Option<String>,
-    /// A TCP peer that acknowledges nothing for this long is dead [default: 30s].
+    /// Limit for looking a name up, for connecting, for the TLS handshake, each [default: 10s].
+    #[arg(long, value_name = "TIME")]
+    connect_timeout: Option<String>,
+    /// A peer that acknowledges or takes nothing for this long is dead [default: 30s].
     #[arg(long, value_name = "TIME")]
     tcp_user_timeout: Option<String>,
     /// Idle time after which a TCP peer is asked whether it is still there [default: 30s].
     #[arg(long, value_name = "TIME")]
     tcp_keepalive: Option<String>,
+    /// Messages that may wait for RELP's answer [default: 128].
+    #[arg(long, value_name = "COUNT")]
+    relp_window: Option<usize>,
+    /// What the receiver's certificate has to be: ca, pin, pin-and-ca, none. Without this: ca; or what --tls-pin
+    /// and --tls-ca together ask for.
+    #[arg(long, value_name = "RULE", alias = "verify")]
+    tls_verify: Option<String>,
+    /// Trusted authorities, a PEM file or `system` [default: system].
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Fingerprint (sha256:...) that the receiver's certificate must have; several may be named.
+    #[arg(long, value_name = "FINGERPRINT", value_delimiter = ',')]
+    tls_pin: Vec<String>,
+    /// Name in the receiver's certificate, where it is not the host in the URL.
+    #[arg(long, value_name = "NAME")]
+    tls_name: Option<String>,
+    /// Our own certificate, a PEM file.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Revocation list of the authority, a PEM or DER file; several may be named.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    tls_crl: Vec<PathBuf>,
     /// Time to deliver the rest after the input has ended [default: 2s].
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<String>,
+    /// Folder on tmpfs where undelivered records are left for the next instance; auto is /run/audit-relay under
+    /// auditd; off [default: auto].
+    #[arg(long, value_name = "FOLDER")]
+    handover: Option<PathBuf>,
     /// Account to run as when started as root [default: audit-relay if it exists, else nobody].
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -127,6 +194,8 @@ impl Options {
     pub fn settings(self) -> Result<Settings, String> {
         let mut settings = Settings {
             to: some_if_any(self.to),
+            failover: some_if_any(self.failover),
+            balance: some_if_any(self.balance),
             input: self.input,
             format: self.format,
             framing: self.framing,
@@ -141,9 +210,19 @@ impl Options {
             queue_size: self.queue_size,
             max_message_size: self.max_message_size,
             replay: self.replay,
+            connect_timeout: self.connect_timeout,
             tcp_user_timeout: self.tcp_user_timeout,
             tcp_keepalive: self.tcp_keepalive,
+            relp_window: self.relp_window,
+            tls_verify: self.tls_verify,
+            tls_ca: self.tls_ca,
+            tls_pin: some_if_any(self.tls_pin),
+            tls_name: self.tls_name,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            tls_crl: some_if_any(self.tls_crl),
             drain_timeout: self.drain_timeout,
+            handover: self.handover,
             user: self.user,
             report: self.report,
             log: self.log,
@@ -242,6 +321,30 @@ mod tests {
             "9s",
             "--tcp-keepalive",
             "8s",
+            "--connect-timeout",
+            "7s",
+            "--relp-window",
+            "64",
+            "--failover",
+            "tls://c,tls://d",
+            "--balance",
+            "relps://e,relp://f",
+            "--tls-verify",
+            "pin-and-ca",
+            "--tls-ca",
+            "/ca",
+            "--tls-pin",
+            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            "--tls-name",
+            "n",
+            "--tls-cert",
+            "/c",
+            "--tls-key",
+            "/k",
+            "--tls-crl",
+            "/l,/m",
+            "--handover",
+            "off",
             "--drain-timeout",
             "1s",
             "--user",
@@ -253,7 +356,7 @@ mod tests {
         ])
         .unwrap();
         let text = toml::to_string(&given).unwrap();
-        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 21, "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 33, "{text}");
         given.validate().unwrap();
     }
 

@@ -4,105 +4,32 @@
 //! values never leave this room. The file and the command line fill the same [`Settings`], so each key
 //! has an option of the same name, and the command line wins.
 
+mod destination;
+mod settings;
 mod units;
 mod url;
 
 use std::fmt::Write as _;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use crate::audit::InputForm;
 use crate::ingest::OnFull;
-use crate::output::{Replay, Service, Target};
-use crate::syslog::{Facility, Format, Framing, Severity, Shape, StructuredData};
+use crate::output::service::{Route, Service, Target, Verify};
+use crate::syslog::{Facility, Format, Framing, Severity, StructuredData};
+pub use settings::{DestinationSettings, Settings};
 
 /// Read where `--config` is not given and this file exists.
 pub const DEFAULT_FILE: &str = "/etc/audit-relay.toml";
+
+/// Undelivered records are left here for the next instance, where auditd has started us.
+pub const DEFAULT_HANDOVER: &str = "/run/audit-relay";
 
 /// The account that the relay runs as if it exists and no other is named.
 pub const OWN_USER: &str = "audit-relay";
 
 /// The account otherwise.
 pub const FALLBACK_USER: &str = "nobody";
-
-/// Everything that file and command line can say, as it was written. `None` is "not said".
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
-    /// Destinations with the settings below.
-    pub to: Option<Vec<String>>,
-    /// See [`Config::input`].
-    pub input: Option<String>,
-    /// See [`Destination::format`].
-    pub format: Option<String>,
-    /// See [`Destination::framing`].
-    pub framing: Option<String>,
-    /// See [`Config::facility`].
-    pub facility: Option<String>,
-    /// See [`Config::severity`].
-    pub severity: Option<String>,
-    /// See [`Config::hostname`].
-    pub hostname: Option<String>,
-    /// See [`Config::app_name`].
-    pub app_name: Option<String>,
-    /// See [`Config::structured_data`].
-    pub structured_data: Option<Vec<String>>,
-    /// The user's private enterprise number, for `structured-data = ["audit"]`.
-    pub enterprise_number: Option<u32>,
-    /// See [`Config::drop_eoe`].
-    pub eoe: Option<String>,
-    /// See [`Destination::on_full`].
-    pub on_full: Option<String>,
-    /// See [`Destination::queue_size`].
-    pub queue_size: Option<String>,
-    /// See [`Destination::max_message_size`].
-    pub max_message_size: Option<String>,
-    /// See [`Service::replay`].
-    pub replay: Option<String>,
-    /// See [`Service::tcp_user_timeout`].
-    pub tcp_user_timeout: Option<String>,
-    /// See [`Service::tcp_keepalive`].
-    pub tcp_keepalive: Option<String>,
-    /// See [`Config::drain_timeout`].
-    pub drain_timeout: Option<String>,
-    /// See [`Config::user`].
-    pub user: Option<String>,
-    /// See [`Config::report`].
-    pub report: Option<PathBuf>,
-    /// See [`Config::log`].
-    pub log: Option<String>,
-    /// Destinations with settings of their own.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub destination: Vec<DestinationSettings>,
-}
-
-/// One `[[destination]]` of the file.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DestinationSettings {
-    /// Where to.
-    pub url: String,
-    /// See [`Destination::format`].
-    pub format: Option<String>,
-    /// See [`Destination::framing`].
-    pub framing: Option<String>,
-    /// See [`Destination::on_full`].
-    pub on_full: Option<String>,
-    /// See [`Destination::queue_size`].
-    pub queue_size: Option<String>,
-    /// See [`Destination::max_message_size`].
-    pub max_message_size: Option<String>,
-    /// See [`Service::replay`].
-    pub replay: Option<String>,
-    /// See [`Service::tcp_user_timeout`].
-    pub tcp_user_timeout: Option<String>,
-    /// See [`Service::tcp_keepalive`].
-    pub tcp_keepalive: Option<String>,
-}
 
 /// What the relay runs with.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +52,8 @@ pub struct Config {
     pub drop_eoe: bool,
     /// Time from the end of the input until what is not delivered is given up. Default 2 s.
     pub drain_timeout: Duration,
+    /// Folder where undelivered records are left for the next instance.
+    pub handover: Handover,
     /// Account to run as; `None`: `audit-relay` if it exists, else `nobody`.
     pub user: Option<String>,
     /// Where to write the accounting at the end and on SIGUSR1.
@@ -136,10 +65,10 @@ pub struct Config {
 /// One destination.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
-    /// As written.
+    /// As written; of a group, its kind and its receivers.
     pub url: String,
-    /// As understood.
-    pub target: Target,
+    /// Its receivers.
+    pub route: Route,
     /// Form of the messages. Default: RFC 3164 on local sockets, whose usual owners spoil RFC 5424;
     /// RFC 5424 elsewhere.
     pub format: Format,
@@ -169,77 +98,20 @@ pub enum LogTarget {
     None,
 }
 
-const MIN_QUEUE: usize = 256 * 1024;
-
-const MAX_QUEUE: usize = 16 << 30;
-
-/// The most that fits an IPv4 datagram: 65,535 less 20 of IP and 8 of UDP header.
-const UDP_MAX: usize = 65_507;
+/// Where undelivered records are left for the next instance.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Handover {
+    /// In [`DEFAULT_HANDOVER`] where auditd has started us; otherwise nowhere.
+    Auto,
+    /// In this folder.
+    Folder(PathBuf),
+    /// Nowhere: they are lost, and counted as lost.
+    Off,
+}
 
 impl Settings {
-    /// Reads a file. Refuses one that others than its owner may write, or whose owner is neither root nor
-    /// this process's user: who writes it decides where the audit trail goes.
-    ///
-    /// # Errors
-    /// A sentence with the remedy.
-    pub fn from_file(path: &Path) -> Result<Self, String> {
-        let name = path.display();
-        let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let mut file = open.map_err(|error| {
-            let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-                "; give the relay's group the right to read it (chgrp, chmod 0640)"
-            } else {
-                ""
-            };
-            format!("cannot read configuration {name}: {error}{hint}")
-        })?;
-        let facts = file.metadata().map_err(|error| format!("cannot read configuration {name}: {error}"))?;
-        if !facts.is_file() {
-            return Err(format!("configuration {name} is not a regular file"));
-        }
-        if facts.mode() & 0o022 != 0 {
-            return Err(format!("configuration {name} may be written by others; run: chmod go-w {name}"));
-        }
-        if facts.uid() != 0 && facts.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(format!(
-                "configuration {name} belongs to user {}; run: chown root {name}",
-                facts.uid()
-            ));
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text)
-            .map_err(|error| format!("cannot read configuration {name}: {error}"))?;
-        toml::from_str(&text).map_err(|error| format!("configuration {name}: {error}"))
-    }
-
-    /// Lays `over` on top: what it says wins. Destinations named there replace all of ours.
-    #[must_use]
-    pub fn overridden_by(self, over: Self) -> Self {
-        let replaces = over.to.is_some() || !over.destination.is_empty();
-        Self {
-            to: if replaces { over.to } else { self.to },
-            destination: if replaces { over.destination } else { self.destination },
-            input: over.input.or(self.input),
-            format: over.format.or(self.format),
-            framing: over.framing.or(self.framing),
-            facility: over.facility.or(self.facility),
-            severity: over.severity.or(self.severity),
-            hostname: over.hostname.or(self.hostname),
-            app_name: over.app_name.or(self.app_name),
-            structured_data: over.structured_data.or(self.structured_data),
-            enterprise_number: over.enterprise_number.or(self.enterprise_number),
-            eoe: over.eoe.or(self.eoe),
-            on_full: over.on_full.or(self.on_full),
-            queue_size: over.queue_size.or(self.queue_size),
-            max_message_size: over.max_message_size.or(self.max_message_size),
-            replay: over.replay.or(self.replay),
-            tcp_user_timeout: over.tcp_user_timeout.or(self.tcp_user_timeout),
-            tcp_keepalive: over.tcp_keepalive.or(self.tcp_keepalive),
-            drain_timeout: over.drain_timeout.or(self.drain_timeout),
-            user: over.user.or(self.user),
-            report: over.report.or(self.report),
-            log: over.log.or(self.log),
-        }
+    fn names_no_destination(&self) -> bool {
+        self.destination.is_empty() && self.failover.is_none() && self.balance.is_none()
     }
 
     /// Understands everything.
@@ -250,25 +122,59 @@ impl Settings {
         let mut destinations = Vec::new();
         let to = match &self.to {
             Some(urls) => urls.clone(),
-            None if self.destination.is_empty() => vec!["unix:/dev/log".to_owned()],
+            None if self.names_no_destination() => vec!["unix:/dev/log".to_owned()],
             None => Vec::new(),
         };
-        for url in to {
-            destinations
-                .push(self.destination(&DestinationSettings { url, ..DestinationSettings::default() })?);
+        let plain = to
+            .into_iter()
+            .map(|url| DestinationSettings { url: Some(url), ..DestinationSettings::default() });
+        let failover = self
+            .failover
+            .clone()
+            .map(|urls| DestinationSettings { failover: Some(urls), ..DestinationSettings::default() });
+        let balance = self
+            .balance
+            .clone()
+            .map(|urls| DestinationSettings { balance: Some(urls), ..DestinationSettings::default() });
+        for own in plain.chain(failover).chain(balance) {
+            destinations.push(destination::destination(&own.filled_from(self))?);
         }
         for own in &self.destination {
-            destinations.push(self.destination(own)?);
+            let understood = destination::destination(&own.filled_from(self))?;
+            if understood.framing == Framing::Datagram && own.framing.is_some() {
+                return Err(format!(
+                    "destination `{}`: a datagram needs no framing, and RELP has its own; take it out",
+                    understood.url
+                ));
+            }
+            if let Some(key) = own.tls_key_in_use()
+                && !understood.route.any(Target::is_over_tls)
+            {
+                return Err(format!("destination `{}`: {key} is for tls and relps only", understood.url));
+            }
+            destinations.push(understood);
+        }
+        // Somebody who names a certificate takes the records for encrypted.
+        let all = DestinationSettings::default().filled_from(self);
+        if let Some(key) = all.tls_key_in_use()
+            && !destinations.iter().any(|d| d.route.any(Target::is_over_tls))
+        {
+            return Err(format!("{key}: no destination uses TLS; write tls://HOST or relps://HOST"));
         }
         if destinations.is_empty() {
             return Err("`to` is empty: name at least one destination, for example unix:/dev/log".to_owned());
         }
         for (at, destination) in destinations.iter().enumerate() {
-            if destinations[..at].iter().any(|other| other.target == destination.target) {
-                return Err(format!(
-                    "destination `{}` is named twice; it would get every record twice",
-                    destination.url
-                ));
+            for member in destination.route.members() {
+                let twice = |other: &Destination| {
+                    other.route.members().iter().any(|other| other.target == member.target)
+                };
+                if destinations[..at].iter().any(twice) {
+                    return Err(format!(
+                        "destination `{}` is named twice; it would get every record twice",
+                        member.url
+                    ));
+                }
             }
         }
         Ok(Config {
@@ -297,122 +203,21 @@ impl Settings {
                 Some(text) => units::duration(text).map_err(|error| format!("drain-timeout: {error}"))?,
                 None => Duration::from_secs(2),
             },
-            user: self.user.clone(),
-            report: self.report.clone(),
-            log: one_of("log", self.log.as_deref(), &LOGS)?.unwrap_or(LogTarget::Auto),
-        })
-    }
-
-    fn destination(&self, own: &DestinationSettings) -> Result<Destination, String> {
-        let target = url::parse(&own.url)?;
-        let local = matches!(target, Target::Unix(_) | Target::UnixStream(_));
-        let format = own.format.as_ref().or(self.format.as_ref()).map(String::as_str);
-        let formats =
-            [("auto", None), ("rfc5424", Some(Format::Rfc5424)), ("rfc3164", Some(Format::Rfc3164))];
-        let format = one_of("format", format, &formats)?.flatten().unwrap_or(if local {
-            Format::Rfc3164
-        } else {
-            Format::Rfc5424
-        });
-        let framing = own.framing.as_ref().or(self.framing.as_ref()).map(String::as_str);
-        let framing = one_of("framing", framing, &[("octet", Framing::Octet), ("lf", Framing::Lf)])?;
-        let framing = match target {
-            Target::Unix(_) | Target::Udp(..) => {
-                if own.framing.is_some() {
+            handover: match &self.handover {
+                None => Handover::Auto,
+                Some(word) if word.as_os_str() == "auto" => Handover::Auto,
+                Some(word) if word.as_os_str() == "off" => Handover::Off,
+                Some(path) if path.is_absolute() => Handover::Folder(path.clone()),
+                Some(other) => {
                     return Err(format!(
-                        "destination `{}`: a datagram needs no framing; take it out",
-                        own.url
-                    ));
-                }
-                Framing::Datagram
-            }
-            Target::Tcp(..) => framing.unwrap_or(Framing::Octet),
-            Target::UnixStream(_) | Target::Stdout => framing.unwrap_or(Framing::Lf),
-        };
-        let size = |key: &str, own: Option<&String>, all: Option<&String>| match own.or(all) {
-            Some(text) => units::size(text).map(Some).map_err(|error| format!("{key}: {error}")),
-            None => Ok(None),
-        };
-        let queue_size =
-            size("queue-size", own.queue_size.as_ref(), self.queue_size.as_ref())?.unwrap_or(64 << 20);
-        if queue_size > MAX_QUEUE {
-            return Err(format!("queue-size: at most {}", units::show_size(MAX_QUEUE)));
-        }
-        if queue_size < MIN_QUEUE {
-            return Err(format!(
-                "queue-size: {} is too small; at least {} lets one read of the input pass",
-                units::show_size(queue_size),
-                units::show_size(MIN_QUEUE)
-            ));
-        }
-        let max = size("max-message-size", own.max_message_size.as_ref(), self.max_message_size.as_ref())?;
-        if max.is_some_and(|max| max < Shape::MIN_SIZE) {
-            return Err(format!(
-                "max-message-size: at least {} bytes, which every receiver must take (RFC 5424 section 6.1)",
-                Shape::MIN_SIZE
-            ));
-        }
-        let max_message_size = match target {
-            Target::Udp(..) => Some(max.unwrap_or(UDP_MAX).min(UDP_MAX)),
-            _ => max,
-        };
-        let on_full =
-            one_of("on-full", own.on_full.as_ref().or(self.on_full.as_ref()).map(String::as_str), &ON_FULL)?;
-        Ok(Destination {
-            url: own.url.clone(),
-            target,
-            format,
-            framing,
-            on_full: on_full.flatten(),
-            queue_size,
-            max_message_size,
-            service: self.service(own, queue_size)?,
-        })
-    }
-
-    fn service(&self, own: &DestinationSettings, queue_size: usize) -> Result<Service, String> {
-        let default = Service::default();
-        let replay = match own.replay.as_ref().or(self.replay.as_ref()).map(String::as_str) {
-            None => default.replay,
-            Some("off") => Replay::Off,
-            Some("unacked") => Replay::Unacknowledged { margin: 0 },
-            Some(text) => match units::size(text) {
-                Ok(margin) if margin <= queue_size / 2 => Replay::Unacknowledged { margin },
-                Ok(_) => {
-                    return Err(format!(
-                        "replay: {text} is more than half of queue-size ({}), which holds it; raise queue-size",
-                        units::show_size(queue_size)
-                    ));
-                }
-                Err(_) => {
-                    return Err(format!(
-                        "replay: `{text}` is unknown; choose among unacked, off, or a size such as 8MiB"
+                        "handover: `{}` is unknown; choose among auto, off, or a folder from / on",
+                        other.display()
                     ));
                 }
             },
-        };
-        let time =
-            |key: &str, own: Option<&String>, all: Option<&String>, default: Duration| match own.or(all) {
-                None => Ok(default),
-                Some(text) => match units::duration(text) {
-                    Ok(time) if time >= Duration::from_secs(1) && time <= Duration::from_secs(24 * 3600) => {
-                        Ok(time)
-                    }
-                    Ok(_) => Err(format!("{key}: `{text}` is out of range; from 1s to 1440min")),
-                    Err(error) => Err(format!("{key}: {error}")),
-                },
-            };
-        let user_timeout = (own.tcp_user_timeout.as_ref(), self.tcp_user_timeout.as_ref());
-        let keepalive = (own.tcp_keepalive.as_ref(), self.tcp_keepalive.as_ref());
-        Ok(Service {
-            replay,
-            tcp_user_timeout: time(
-                "tcp-user-timeout",
-                user_timeout.0,
-                user_timeout.1,
-                default.tcp_user_timeout,
-            )?,
-            tcp_keepalive: time("tcp-keepalive", keepalive.0, keepalive.1, default.tcp_keepalive)?,
+            user: self.user.clone(),
+            report: self.report.clone(),
+            log: one_of("log", self.log.as_deref(), &LOGS)?.unwrap_or(LogTarget::Auto),
         })
     }
 
@@ -463,22 +268,6 @@ const ON_FULL: [(&str, Option<OnFull>); 4] = [
     ("drop-newest", Some(OnFull::DropNewest)),
     ("drop-oldest", Some(OnFull::DropOldest)),
 ];
-
-/// The keys of [`Service`], where the transport has use for them.
-fn show_service(destination: &Destination) -> DestinationSettings {
-    let mut shown = DestinationSettings::default();
-    if matches!(destination.target, Target::Tcp(..)) {
-        let service = &destination.service;
-        shown.replay = Some(match service.replay {
-            Replay::Off => "off".to_owned(),
-            Replay::Unacknowledged { margin: 0 } => "unacked".to_owned(),
-            Replay::Unacknowledged { margin } => units::show_size(margin),
-        });
-        shown.tcp_user_timeout = Some(units::show_duration(service.tcp_user_timeout));
-        shown.tcp_keepalive = Some(units::show_duration(service.tcp_keepalive));
-    }
-    shown
-}
 
 fn one_of<T: Copy>(key: &str, value: Option<&str>, choices: &[(&str, T)]) -> Result<Option<T>, String> {
     let Some(value) = value else { return Ok(None) };
@@ -546,26 +335,15 @@ impl Config {
             enterprise_number: data.audit,
             eoe: Some(if self.drop_eoe { "drop" } else { "keep" }.to_owned()),
             drain_timeout: Some(units::show_duration(self.drain_timeout)),
+            handover: Some(match &self.handover {
+                Handover::Auto => "auto".into(),
+                Handover::Off => "off".into(),
+                Handover::Folder(path) => path.clone(),
+            }),
             user: self.user.clone(),
             report: self.report.clone(),
             log: Some(name_of(&self.log, &LOGS)),
-            destination: self
-                .destinations
-                .iter()
-                .map(|d| DestinationSettings {
-                    url: d.url.clone(),
-                    format: Some(if d.format == Format::Rfc5424 { "rfc5424" } else { "rfc3164" }.to_owned()),
-                    framing: match d.framing {
-                        Framing::Datagram => None,
-                        Framing::Octet => Some("octet".to_owned()),
-                        Framing::Lf => Some("lf".to_owned()),
-                    },
-                    on_full: Some(name_of(&d.on_full, &ON_FULL)),
-                    queue_size: Some(units::show_size(d.queue_size)),
-                    max_message_size: d.max_message_size.map(units::show_size),
-                    ..show_service(d)
-                })
-                .collect(),
+            destination: self.destinations.iter().map(destination::show).collect(),
             ..Settings::default()
         };
         let mut text =
@@ -584,16 +362,16 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for d in &self.destinations {
-            if d.target == Target::Unix("/dev/log".into()) && d.format == Format::Rfc5424 {
+            let dev_log = |target: &Target| *target == Target::Unix("/dev/log".into());
+            if d.route.any(dev_log) && d.format == Format::Rfc5424 {
                 warnings.push(format!(
                     "{}: rsyslog reads RFC 5424 here only with SysSock.UseSpecialParser=\"off\" and \
                      SysSock.IgnoreTimestamp=\"off\"; journald never does",
                     d.url
                 ));
             }
-            if matches!(d.target, Target::Udp(..) | Target::Tcp(..))
-                && d.max_message_size.is_none_or(|max| max > 8192)
-            {
+            let remote = |target: &Target| matches!(target, Target::Udp(..)) || target.is_over_tcp();
+            if d.route.any(remote) && d.max_message_size.is_none_or(|max| max > 8192) {
                 warnings.push(format!(
                     "{}: rsyslog's default limit is 8 KiB a message; set its maxMessageSize to 64k or \
                      max-message-size here, or it cuts long records",
@@ -603,6 +381,15 @@ impl Config {
             if d.on_full == Some(OnFull::Block) {
                 warnings.push(format!(
                     "{}: on-full = \"block\" lets this destination hold up auditd, and with it the whole host's audit",
+                    d.url
+                ));
+            }
+        }
+        for d in self.destinations.iter().filter(|d| d.route.any(Target::is_over_tls)) {
+            if d.service.tls.verify == Verify::None {
+                warnings.push(format!(
+                    "{}: tls-verify = \"none\": nobody checks who the receiver is; whoever sits on the way can read \
+                     and take the records",
                     d.url
                 ));
             }
@@ -640,6 +427,9 @@ mod tests {
             ("unix-stream:/s", Format::Rfc3164, Framing::Lf),
             ("udp://h", Format::Rfc5424, Framing::Datagram),
             ("tcp://h", Format::Rfc5424, Framing::Octet),
+            ("tls://h", Format::Rfc5424, Framing::Octet),
+            ("relp://h", Format::Rfc5424, Framing::Datagram),
+            ("relps://h", Format::Rfc5424, Framing::Datagram),
             ("stdout:", Format::Rfc5424, Framing::Lf),
         ] {
             let config = settings(&format!("to = [\"{url}\"]")).validate().unwrap();
@@ -686,7 +476,45 @@ mod tests {
                 "[[destination]]\nurl = \"udp://h\"\nframing = \"lf\"",
                 "destination `udp://h`: a datagram needs no framing",
             ),
-            ("to = [\"tls://h\"]", "destination `tls://h`: this version sends to unix, udp and tcp"),
+            ("to = [\"tls:h\"]", "destination `tls:h` is none that I know"),
+            ("to = [\"tcp://h\"]\ntls-ca = \"/ca\"", "tls-ca: no destination uses TLS"),
+            (
+                "to = [\"tls://h\"]\ntls-verify = \"maybe\"",
+                "tls-verify: `maybe` is unknown; choose among ca, pin,",
+            ),
+            (
+                "to = [\"tls://h\"]\ntls-verify = \"pin\"",
+                "tls-verify: `pin` needs the receiver's fingerprint",
+            ),
+            ("to = [\"tls://h\"]\ntls-pin = [\"sha256:00\"]", "tls-pin: `sha256:00` is no fingerprint"),
+            ("to = [\"tls://h\"]\ntls-key = \"/k\"", "tls-key: needs its certificate in tls-cert"),
+            ("to = [\"tls://h\"]\ntls-cert = \"/c\"", "tls-cert: needs its private key in tls-key"),
+            (
+                "to = [\"tls://h\"]\nverify = \"none\"\ntls-crl = [\"/l\"]",
+                "tls-verify: tls-ca and tls-crl are not looked at in this mode",
+            ),
+            ("to = [\"relp://h\"]\nrelp-window = 1", "relp-window: 1 is out of range"),
+            ("failover = [\"tcp://a\"]", "failover: name at least two receivers"),
+            (
+                "balance = [\"tcp://a\", \"udp://b\"]",
+                "balance: `udp://b` cannot tell when its receiver is gone",
+            ),
+            (
+                "failover = [\"tcp://a\", \"relp://b\"]",
+                "failover: `tcp://a` and `relp://b` differ in their framing",
+            ),
+            ("failover = [\"tcp://a\", \"tcp://a:601\"]", "failover: `tcp://a:601` is named twice"),
+            (
+                "to = [\"tcp://a\"]\nfailover = [\"tcp://a\", \"tcp://b\"]",
+                "destination `tcp://a` is named twice; it would get every record twice",
+            ),
+            ("[[destination]]\nformat = \"rfc3164\"", "destination: name its receivers by one of"),
+            (
+                "[[destination]]\nurl = \"tcp://a\"\ntls-ca = \"/ca\"",
+                "destination `tcp://a`: tls-ca is for tls and relps only",
+            ),
+            ("handover = \"on\"", "handover: `on` is unknown; choose among auto, off, or a folder"),
+            ("connect-timeout = \"1ms\"", "connect-timeout: `1ms` is out of range"),
         ] {
             let error = settings(text).validate().unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
@@ -700,6 +528,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pin_is_heeded_alone_or_beside_an_authority() {
+        let pin = "tls-pin = [\"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"]\n";
+        for (said, expected) in [
+            (String::new(), Verify::Ca),
+            ("tls-ca = \"/ca\"".to_owned(), Verify::Ca),
+            (pin.to_owned(), Verify::Pin),
+            (format!("{pin}tls-ca = \"system\""), Verify::PinAndCa),
+            (format!("{pin}tls-verify = \"pin-and-ca\""), Verify::PinAndCa),
+            ("verify = \"none\"".to_owned(), Verify::None),
+        ] {
+            let config = settings(&format!("to = [\"tls://h\"]\n{said}")).validate().unwrap();
+            assert_eq!(config.destinations[0].service.tls.verify, expected, "{said}");
+            let warned = config.warnings().iter().any(|warning| warning.contains("nobody checks"));
+            assert_eq!(warned, expected == Verify::None, "{said}");
+        }
+    }
+
+    #[test]
     fn the_effective_configuration_reads_back_as_itself() {
         for text in [
             "",
@@ -707,6 +553,10 @@ mod tests {
              structured-data = [\"meta\", \"audit\"]\nenterprise-number = 32473\neoe = \"keep\"\non-full = \"drop-oldest\"\n\
              max-message-size = \"8KiB\"\ndrain-timeout = \"250ms\"\nuser = \"syslog\"\nreport = \"/run/r\"\nlog = \"syslog\"\n",
             "structured-data = [\"none\"]",
+            "failover = [\"tls://a\", \"tcp://b\"]\nbalance = [\"relps://c\", \"relp://d\"]\nhandover = \"/run/x\"\nrelp-window = 7\n\
+             tls-ca = \"/ca\"\ntls-crl = [\"/l\"]\ntls-cert = \"/c\"\ntls-key = \"/k\"\ntls-name = \"n\"\nconnect-timeout = \"3s\"\n\
+             tls-pin = [\"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"]\n\
+             [[destination]]\nurl = \"tls://e\"\ntls-ca = \"system\"\nreplay = \"8MiB\"\n",
         ] {
             let config = settings(text).validate().unwrap();
             assert_eq!(settings(&config.effective()).validate().unwrap(), config, "{}", config.effective());

@@ -27,6 +27,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::handover::{Folder, Lock};
 use crate::host::Names;
 use crate::pipeline::Pipeline;
 use crate::privilege::Confined;
@@ -35,6 +36,13 @@ use crate::{diagnostics, sys};
 
 /// How often the kernel is asked about its clock.
 const CLOCK_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often the handover's lock is asked for while another instance has it: while the outputs wait for that, and
+/// later.
+const LOCK_PERIODS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How much longer than its drain time an instance that is on its way out is waited for.
+const SUCCESSION: Duration = Duration::from_secs(1);
 
 /// Exit status (sysexits.h): records were still undelivered when the drain time was over.
 pub const TEMPORARY_FAILURE: u8 = 75;
@@ -73,6 +81,8 @@ pub struct Start<F> {
     pub input_is_socket: bool,
     /// Where the accounting goes.
     pub report: Option<File>,
+    /// Where undelivered records are left for the next instance.
+    pub handover: Option<Folder>,
     /// From [`take_signals`].
     pub signals: SignalFd,
     /// Root is given up.
@@ -110,6 +120,8 @@ struct Relay<F> {
     read_again: F,
     auditd: Option<Pid>,
     report: Option<File>,
+    handover: Option<Folder>,
+    lock: Option<Lock>,
     user: String,
     started: Instant,
     signals: AsyncFd<SignalFd>,
@@ -126,27 +138,83 @@ enum Wish {
 
 impl<F: Fn() -> Result<Config, String>> Relay<F> {
     fn start(start: Start<F>) -> io::Result<(Self, tokio::sync::oneshot::Receiver<()>)> {
-        let (pipeline, input_end) =
-            Pipeline::start(&start.confined, &start.config, start.names, start.input_is_socket)?;
-        let relay = Self {
+        let (pipeline, input_end) = Pipeline::start(
+            &start.confined,
+            &start.config,
+            start.names,
+            start.input_is_socket,
+            start.handover.is_some(),
+        )?;
+        let mut relay = Self {
             config: start.config,
             read_again: start.read_again,
             auditd: start.auditd,
             report: start.report,
+            handover: start.handover,
+            lock: None,
             user: start.confined.user().to_owned(),
             started: Instant::now(),
             signals: sys::watch_signals(start.signals)?,
             pipeline,
         };
+        if relay.inherit() {
+            relay.pipeline.open_gate();
+        }
         Ok((relay, input_end))
+    }
+
+    /// Takes up what the instance before has left. False while that one is still there.
+    fn inherit(&mut self) -> bool {
+        let (None, Some(folder)) = (&self.lock, &self.handover) else { return true };
+        match folder.lock() {
+            Ok(None) => return false,
+            Ok(Some(lock)) => {
+                match folder.take(&lock) {
+                    Ok(legacies) => {
+                        let records: u64 = legacies.iter().map(crate::handover::Legacy::records).sum();
+                        if records > 0 {
+                            info!("handover: the instance before has left {records} records; they go first");
+                        }
+                        self.pipeline.adopt(legacies);
+                    }
+                    Err(error) => error!("{error}"),
+                }
+                self.lock = Some(lock);
+            }
+            Err(error) => {
+                error!(
+                    "handover: cannot lock the folder: {error}; what is undelivered at the end will be lost"
+                );
+                self.handover = None;
+            }
+        }
+        true
     }
 
     async fn run(mut self, mut input_end: tokio::sync::oneshot::Receiver<()>) -> u8 {
         let mut clock = tokio::time::interval(CLOCK_PERIOD);
         let mut stopped = false;
+        let mut inherited = self.inherit();
+        let mut locks = tokio::time::interval(LOCK_PERIODS.0);
+        let patience = self.started + self.config.drain_timeout + SUCCESSION;
+        let mut waits = true;
         loop {
             tokio::select! {
                 _ = &mut input_end => break,
+                _ = locks.tick(), if !inherited => {
+                    inherited = self.inherit();
+                    if inherited {
+                        self.pipeline.open_gate();
+                    } else if waits && Instant::now() >= patience {
+                        waits = false;
+                        warn!(
+                            "handover: another relay is running (the lock is held); going on without what it may \
+                             leave. If both are meant to run, give each a folder of its own (`handover`)"
+                        );
+                        self.pipeline.open_gate();
+                        locks = tokio::time::interval(LOCK_PERIODS.1);
+                    }
+                }
                 wish = wish(&self.signals, self.auditd) => match wish {
                     Wish::Stop => {
                         // auditd's last records may still be in its socket; a file has no end to wait for. The
@@ -183,6 +251,11 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
             }
         }
         self.pipeline.join();
+        if let Some(estate) = self.pipeline.estate()
+            && let Err(error) = estate.settle(self.handover.as_ref().zip(self.lock.as_ref()))
+        {
+            error!("{error}");
+        }
         self.last_report()
     }
 
@@ -195,6 +268,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                     (config.report != old.report, "report"),
                     (config.input != old.input, "input"),
                     (config.log != old.log, "log"),
+                    (config.handover != old.handover, "handover"),
                     (queue_sizes(&config) != queue_sizes(old), "queue-size"),
                 ] {
                     if changed {

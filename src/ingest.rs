@@ -44,8 +44,8 @@ pub struct Lane {
     /// Records lost since the last notice.
     gap: Gap,
     skipped: u64,
-    /// Records that the output lost as too long and that a notice has named.
-    oversize_told: u64,
+    /// Records that the output lost one by one and that a notice has named.
+    told_one_by_one: u64,
     counters: Arc<DestinationCounters>,
 }
 
@@ -76,6 +76,8 @@ pub struct Shared {
     pub read_what_is_there: AtomicBool,
     /// The drain time is over: wait for no output any more.
     pub give_up: AtomicBool,
+    /// What the outputs do not deliver is handed over to the next instance, so they take everything at the end.
+    pub hands_over: AtomicBool,
     /// What the kernel says of its clock: bit 63 synchronised, the rest the error in microseconds.
     pub clock: AtomicU64,
     /// [`crate::audit::StreamForm`] as a number.
@@ -87,6 +89,11 @@ impl Shared {
     pub fn set_clock(&self, quality: TimeQuality) {
         let accuracy = quality.accuracy_us.min(u64::MAX >> 1);
         self.clock.store(u64::from(quality.synced) << 63 | accuracy, Ordering::Relaxed);
+    }
+
+    /// True if nobody will take a record any more.
+    fn is_hopeless(&self) -> bool {
+        self.give_up.load(Ordering::Acquire) && !self.hands_over.load(Ordering::Relaxed)
     }
 
     fn clock(&self) -> TimeQuality {
@@ -118,14 +125,14 @@ impl Lane {
             on_full,
             gap: Gap::default(),
             skipped: 0,
-            oversize_told: 0,
+            told_one_by_one: 0,
             counters,
         }
     }
 
     fn append(&mut self, record: &Record<'_>, now: u64, shared: &Shared) {
         if self.batch.is_full_for(record.text.len()) && !self.make_room() {
-            let given_up = shared.give_up.load(Ordering::Acquire);
+            let given_up = shared.is_hopeless();
             // A stop ends the wait: what is read already, 128 KiB of input at most, goes into this batch, and
             // no other destination waits for it.
             if given_up || self.on_full != OnFull::Block {
@@ -161,12 +168,14 @@ impl Lane {
             self.batch.announced_skipped += bytes;
             self.encoder.append_notice(&Notice::Skipped { bytes }, now, &mut self.batch);
         }
-        let oversize = self.counters.lost_by_output(Reason::Oversize);
-        if oversize != self.oversize_told {
-            self.oversize_told = oversize;
-            if let Some(gap) = self.counters.take_unannounced() {
-                let notice = Notice::Lost { gap, reason: Reason::Oversize.name() };
-                self.encoder.append_notice(&notice, now, &mut self.batch);
+        let lost = self.counters.lost_one_by_one();
+        if lost != self.told_one_by_one {
+            self.told_one_by_one = lost;
+            for reason in Reason::ONE_BY_ONE {
+                if let Some(gap) = self.counters.take_unannounced(reason) {
+                    let notice = Notice::Lost { gap, reason: reason.name() };
+                    self.encoder.append_notice(&notice, now, &mut self.batch);
+                }
             }
         }
     }
@@ -314,7 +323,7 @@ impl Ingest {
             if lanes.is_empty() {
                 return;
             }
-            if self.shared.give_up.load(Ordering::Acquire) {
+            if self.shared.is_hopeless() {
                 break;
             }
             pause(&self.waker);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!        1 READ     2 DECODE        3 FORMAT       4 BATCH    5 QUEUE    6 SEND
-//! fd 0 -> input -> audit::Decoder -> syslog::Encoder -> Batch -> queue -> output -> unix, udp, tcp
+//! fd 0 -> input -> audit::Decoder -> syslog::Encoder -> Batch -> queue -> output -> unix, udp, tcp, tls, relp
 //!         `------------------ ingest thread ------------------'   |   `-- runtime thread: output
 //!                                                           crossbeam      and control --'
 //! ```
@@ -25,7 +25,12 @@ pub mod ingest;
 // 6 SEND
 pub mod output;
 
+// What 6 could not deliver, for the next instance
+pub mod handover;
+
 // Around the path
+pub mod certificate;
+pub mod certificate_files;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -2,20 +2,21 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use audit_relay::cli::{self, Command, Options};
-use audit_relay::config::{Config, DEFAULT_FILE, Settings};
+use audit_relay::cli::{self, Cert, Command, Options};
+use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
 use audit_relay::control::{self, OS_ERROR, Start};
-use audit_relay::{diagnostics, host, privilege, sys};
+use audit_relay::handover::Folder;
+use audit_relay::{certificate_files, diagnostics, host, output, privilege, sys};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{Gid, Pid, Uid, getppid};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -47,8 +48,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return status;
         }
     };
-    if let Some(Command::Check { options }) = cli.command {
-        return check(*options);
+    match cli.command {
+        Some(Command::Check { options }) => return check(*options),
+        Some(Command::Cert(cert)) => return certificates(cert),
+        None => {}
     }
     let given = match cli.options.clone().settings() {
         Ok(_) => cli.options,
@@ -83,9 +86,21 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
             return CANNOT_CREATE;
         }
     };
-    let confined =
-        privilege::account(config.user.as_deref()).and_then(|account| privilege::confine(&account));
-    let confined = match confined {
+    let account = match privilege::account(config.user.as_deref()) {
+        Ok(account) => account,
+        Err(error) => {
+            log::error!("{error}");
+            return NO_PERMISSION;
+        }
+    };
+    let handover = match open_handover(&config.handover, auditd.is_some(), &account) {
+        Ok(handover) => handover,
+        Err(error) => {
+            log::error!("{error}");
+            return CANNOT_CREATE;
+        }
+    };
+    let confined = match privilege::confine(&account) {
         Ok(confined) => confined,
         Err(error) => {
             log::error!("{error}");
@@ -106,6 +121,7 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
         config,
         auditd,
         report,
+        handover,
         signals,
         confined,
     })
@@ -137,12 +153,85 @@ fn check(options: Options) -> u8 {
             for warning in config.warnings() {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
             }
-            0
+            check_certificates(&config, &account)
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "audit-relay: {error}");
             CONFIG
         }
+    }
+}
+
+/// Reads what TLS needs as the relay will: without root.
+fn check_certificates(config: &Config, account: &privilege::Account) -> u8 {
+    let over_tls = |d: &&audit_relay::config::Destination| d.route.any(output::service::Target::is_over_tls);
+    let destinations: Vec<_> = config.destinations.iter().filter(over_tls).collect();
+    let complain = |sentence: &str| {
+        let _ = writeln!(io::stderr(), "audit-relay: {sentence}");
+    };
+    if destinations.is_empty() {
+        return 0;
+    }
+    // Root may read everything, so nothing would be learned as root.
+    if let Err(error) = privilege::confine(account) {
+        complain(&error);
+        return NO_PERMISSION;
+    }
+    let mut status = 0;
+    for d in destinations {
+        match output::check_tls(&d.service.tls) {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| complain(&format!("warning: {}: {warning}", d.url)));
+            }
+            Err(error) => {
+                complain(&format!("{}: {error}", d.url));
+                status = CONFIG;
+            }
+        }
+    }
+    status
+}
+
+/// `audit-relay cert`.
+fn certificates(what: Cert) -> u8 {
+    let done = match what {
+        Cert::New { names, days, out } => {
+            let names = if names.is_empty() { vec![host::names().full] } else { names };
+            certificate_files::new(&out, &names, days)
+        }
+        Cert::Show { file } => certificate_files::show(&file),
+    };
+    match done {
+        Ok(text) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            0
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "audit-relay: {error}");
+            CANNOT_CREATE
+        }
+    }
+}
+
+/// Opens the folder for undelivered records while root may still make it. Where nobody has asked for it, a relay
+/// without it is better than none.
+fn open_handover(
+    wanted: &Handover,
+    under_auditd: bool,
+    account: &privilege::Account,
+) -> Result<Option<Folder>, String> {
+    let owner = match Uid::effective().is_root() {
+        true => (account.uid, account.gid),
+        false => (Uid::effective(), Gid::effective()),
+    };
+    match wanted {
+        Handover::Off => Ok(None),
+        Handover::Auto if !under_auditd => Ok(None),
+        Handover::Auto => Folder::open(Path::new(DEFAULT_HANDOVER), owner).map(Some).or_else(|error| {
+            log::warn!("{error}; what is undelivered at the end will be lost");
+            Ok(None)
+        }),
+        Handover::Folder(path) => Folder::open(path, owner).map(Some),
     }
 }
 

@@ -1,85 +1,47 @@
-//! 6 SEND: one destination, from its queue to its transport.
+//! 6 SEND: one destination, from its queue to its receivers.
 //!
 //! Promise: batches go out in order; a message is either handed to the transport whole or kept and sent
 //! again whole; a destination that is away is tried again for as long as the relay lives. Law: an output
-//! waits for nobody but its own peer, and counts a record as sent only when the kernel has taken it.
+//! waits for nobody but its own peer, and counts a record as sent only when that is as certain as the transport
+//! lets it be: the receiver has answered (RELP), its kernel has acknowledged (TCP, TLS), or our own kernel has
+//! taken it.
 //!
-//! Each output is a task on the one runtime thread: it waits for a batch, its peer's close and its timers
+//! Each output is a task on the one runtime thread: it waits for a batch, its peer's word and its timers
 //! at once. Transports differ in how they connect and how they write; all else is here.
+//!
+//! ```text
+//! failover:  one output, several receivers one after the other     queue -> hand -> link -> first that is well
+//! balance:   one output for each receiver, one queue for all       queue -> hand -> link -> receiver A
+//!            what a failed one had in hand goes back to the queue      `--> hand -> link -> receiver B
+//! ```
 
 mod datagram;
 mod hand;
+mod link;
+mod relp;
 mod retry;
+pub mod service;
 mod stdout;
 mod stream;
+pub(crate) mod tls;
+mod wire;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
-use tokio::net::{TcpStream, UnixStream};
+use log::{error, info, warn};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
+use crate::handover::Bequest;
 use crate::queue::Consumer;
 use crate::telemetry::{DestinationCounters, Reason};
-use datagram::Datagram;
 use hand::Hand;
-use retry::Retry;
-use stdout::Stdout;
-use stream::Stream;
-
-/// Where to, after the configuration has been understood.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Target {
-    /// A datagram socket in the file system.
-    Unix(std::path::PathBuf),
-    /// A stream socket in the file system.
-    UnixStream(std::path::PathBuf),
-    /// UDP to a name or address.
-    Udp(String, u16),
-    /// TCP to a name or address.
-    Tcp(String, u16),
-    /// Standard output.
-    Stdout,
-}
-
-/// What is sent again after a connection has ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Replay {
-    /// Only the message that was under way.
-    Off,
-    /// What the peer's kernel has not acknowledged, and `margin` bytes that it has.
-    Unacknowledged {
-        /// Bytes.
-        margin: usize,
-    },
-}
-
-/// How a destination is served.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Service {
-    /// On TCP only; other transports cannot tell what arrived.
-    pub replay: Replay,
-    /// A TCP connection on which nothing goes forward for this long is given up: the peer acknowledges
-    /// nothing, or lives and takes nothing (its window stays shut). What it has not acknowledged goes over the
-    /// next connection. The kernel's own limit is about 15 minutes.
-    pub tcp_user_timeout: Duration,
-    /// Idle time after which the kernel asks whether a TCP peer is still there.
-    pub tcp_keepalive: Duration,
-}
-
-impl Default for Service {
-    fn default() -> Self {
-        Self {
-            replay: Replay::Unacknowledged { margin: 0 },
-            tcp_user_timeout: Duration::from_secs(30),
-            tcp_keepalive: Duration::from_secs(30),
-        }
-    }
-}
+use link::{Link, LookUp, load};
+use retry::{Candidates, Failure, Next};
+use service::{Member, Replay, Route, Service, TlsSettings};
 
 /// How long to wait before asking what has been acknowledged while there is nothing to send.
 const ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(20);
@@ -87,120 +49,18 @@ const ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(20);
 /// The same while only this keeps the relay from its end.
 const LAST_ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(1);
 
-/// Limit for looking up a name, and for each attempt to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A connection that lasted this long counts as a success: the next failure is the first one again.
 const STABLE: Duration = Duration::from_secs(5);
 
-/// An open transport.
-enum Link {
-    Datagram(Datagram),
-    Tcp(Stream<TcpStream>),
-    Unix(Stream<UnixStream>),
-    Stdout(Stdout),
-}
+/// Limit for one step of connecting where other receivers are there to turn to: for the first attempt, and for
+/// later ones, which must also do for those that are far away.
+const GROUP_LIMITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
-impl Link {
-    async fn connect(target: &Target, service: &Service, look_up: &mut LookUp) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        match target {
-            Target::Unix(path) => return Ok(Self::Datagram(Datagram::unix(path)?)),
-            Target::UnixStream(path) => return Ok(Self::Unix(Stream::new(UnixStream::connect(path).await?))),
-            Target::Stdout => return Ok(Self::Stdout(Stdout)),
-            Target::Udp(host, port) => {
-                for address in look_up.ask(host, *port).await? {
-                    match Datagram::udp(address).await {
-                        Ok(link) => return Ok(Self::Datagram(link)),
-                        Err(error) => last = error,
-                    }
-                }
-            }
-            Target::Tcp(host, port) => {
-                for address in look_up.ask(host, *port).await? {
-                    match within(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                        Ok(socket) => return Ok(Self::Tcp(stream::tcp(socket, service)?)),
-                        Err(error) => last = error,
-                    }
-                }
-            }
-        }
-        Err(last)
-    }
+/// How long to wait for the receiver's word on what it was sent before leaving it for another.
+const PARTING: Duration = Duration::from_secs(1);
 
-    async fn send(
-        &mut self,
-        hand: &mut Hand,
-        consumer: &Consumer,
-        counters: &DestinationCounters,
-    ) -> io::Result<()> {
-        match self {
-            Self::Datagram(link) => link.send(hand, consumer, counters).await,
-            Self::Tcp(link) => link.send(hand, consumer, counters).await,
-            Self::Unix(link) => link.send(hand, consumer, counters).await,
-            Self::Stdout(link) => link.send(hand, consumer, counters).await,
-        }
-    }
-
-    /// Bytes of this connection that the peer's kernel has acknowledged; `None` where nobody can tell or
-    /// nobody wants to know.
-    fn acknowledged(&self) -> Option<u64> {
-        match self {
-            Self::Tcp(link) => link.acknowledged(),
-            Self::Datagram(_) | Self::Unix(_) | Self::Stdout(_) => None,
-        }
-    }
-
-    /// Waits until the peer has closed. Pends for ever on transports that cannot tell.
-    async fn closed(&mut self) -> io::Error {
-        match self {
-            Self::Tcp(link) => link.closed().await,
-            Self::Unix(link) => link.closed().await,
-            Self::Datagram(_) | Self::Stdout(_) => std::future::pending().await,
-        }
-    }
-
-    /// Ends the connection in order.
-    async fn finish(&mut self) {
-        match self {
-            Self::Tcp(link) => link.finish().await,
-            Self::Unix(link) => link.finish().await,
-            Self::Datagram(_) | Self::Stdout(_) => {}
-        }
-    }
-}
-
-/// Looks up a destination's name. A question that hangs (a resolver may take minutes) goes on being the one
-/// question of its destination, so that hanging names cannot use up the runtime's threads.
-#[derive(Debug, Default)]
-struct LookUp {
-    asked: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
-}
-
-impl LookUp {
-    async fn ask(&mut self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(vec![(address, port).into()]);
-        }
-        let asked = self.asked.get_or_insert_with(|| {
-            let host = host.to_owned();
-            tokio::task::spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()))
-        });
-        let answer = within(CONNECT_TIMEOUT, async { asked.await.map_err(io::Error::other)? }).await;
-        if answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return answer;
-        }
-        self.asked = None;
-        answer
-    }
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s")),
-    }
-}
+/// How often a living session's certificates are looked at.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a destination's delivery has ended.
 enum End {
@@ -210,56 +70,109 @@ enum End {
     Broken,
 }
 
-/// The task of one destination.
+/// Why a connection is of no more use.
+enum Served {
+    /// Everything is sent.
+    Delivered,
+    /// It has failed.
+    Failed(io::Error),
+    /// It is well, but there is a better one, or one with other certificates has to be made.
+    Leave(Option<(usize, Link)>),
+}
+
+/// An attempt to reach a better receiver while another one serves.
+type Probe = JoinHandle<(usize, LookUp, io::Result<Link>)>;
+
+/// What the outputs of one destination share.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The queue's end.
+    pub consumer: Consumer,
+    /// The destination's counters.
+    pub counters: Arc<DestinationCounters>,
+    /// Told when certificates are to be read again.
+    pub renew: watch::Receiver<()>,
+    /// True once the records that the instance before has left are in the queue, or are waited for no longer.
+    pub gate: watch::Receiver<bool>,
+    /// Where undelivered records go at the end; `None`: they are lost.
+    pub bequest: Option<Bequest>,
+}
+
+/// The task that serves one destination, or one receiver of a balanced one.
 #[derive(Debug)]
 pub struct Output {
-    target: Target,
-    consumer: Consumer,
-    counters: Arc<DestinationCounters>,
+    members: Vec<Member>,
     service: Service,
+    common: Common,
+    /// Other outputs take from the same queue.
+    balanced: bool,
     hand: Hand,
-    retry: Retry,
-    connected: bool,
-    look_up: LookUp,
+    candidates: Candidates,
+    look_ups: Vec<LookUp>,
+    /// Failures of these members have been logged since they were last connected.
+    told: Vec<bool>,
+    /// The member that is connected.
+    current: Option<usize>,
+    /// What the present connection was last known to have delivered.
+    acknowledged: Option<u64>,
+    probe: Option<Probe>,
 }
 
 impl Output {
-    /// An output that has not connected yet.
-    pub fn new(
-        target: Target,
-        service: Service,
-        consumer: Consumer,
-        counters: Arc<DestinationCounters>,
-    ) -> Self {
+    /// The outputs of `route`, which have not connected yet.
+    pub fn new(route: &Route, service: &Service, common: &Common) -> Vec<Self> {
+        match route {
+            Route::Failover(members) => {
+                vec![Self::of(members.clone(), service.clone(), common.clone(), false)]
+            }
+            Route::Balance(members) => {
+                let one = |member: &Member| {
+                    Self::of(vec![member.clone()], service.clone(), common.clone(), members.len() > 1)
+                };
+                members.iter().map(one).collect()
+            }
+        }
+    }
+
+    fn of(members: Vec<Member>, service: Service, common: Common, balanced: bool) -> Self {
+        let over_tcp = members.iter().any(|member| member.target.is_over_tcp());
+        let relp = members.iter().any(|member| member.target.is_relp());
         let margin = match service.replay {
-            Replay::Off => 0,
-            Replay::Unacknowledged { margin } => margin,
+            // RELP knows what has arrived; a margin would only repeat it.
+            Replay::Unacknowledged { margin } if !relp => margin,
+            _ => 0,
         };
         // A local receiver is back within moments and costs nothing to ask. A UDP peer that refuses is
         // asked by sending, so waiting long would only fill the queue.
-        let (min, max) = match target {
-            Target::Tcp(..) => (Duration::from_millis(200), Duration::from_secs(10)),
-            _ => (Duration::from_millis(50), Duration::from_secs(1)),
+        let (min, max) = match over_tcp {
+            true => (Duration::from_millis(200), Duration::from_secs(10)),
+            false => (Duration::from_millis(50), Duration::from_secs(1)),
         };
         Self {
-            target,
-            consumer,
-            counters,
-            service,
             hand: Hand::new(margin),
-            connected: false,
-            look_up: LookUp::default(),
-            retry: Retry::new(min, max),
+            candidates: Candidates::new(members.len(), min, max),
+            look_ups: members.iter().map(|_| LookUp::default()).collect(),
+            told: vec![false; members.len()],
+            members,
+            service,
+            common,
+            balanced,
+            current: None,
+            acknowledged: None,
+            probe: None,
         }
     }
 
     /// Sends until the queue has ended and everything is sent. `expired` ends it early; what was not sent
-    /// by then is counted as lost.
+    /// by then is handed over or counted as lost.
     pub async fn run(mut self, expired: impl Future<Output = Reason>) {
         let reason = tokio::select! {
             biased;
             end = self.deliver() => match end {
-                End::Delivered => return,
+                End::Delivered => {
+                    self.leave_current();
+                    return;
+                }
                 End::Broken => Reason::Closed,
             },
             reason = expired => reason,
@@ -268,134 +181,343 @@ impl Output {
     }
 
     async fn deliver(&mut self) -> End {
+        let consumer = self.common.consumer.clone();
+        let mut gate = self.common.gate.clone();
+        tokio::select! {
+            _ = gate.wait_for(|open| *open) => {}
+            () = consumer.over() => return End::Delivered,
+        }
+        let mut next = None;
         loop {
-            let Some(mut link) = self.connect().await else {
+            let connection = match next.take() {
+                Some(better) => Some(better),
+                None => self.connect().await,
+            };
+            let Some((at, mut link)) = connection else {
                 return End::Delivered;
             };
+            self.arrive(at);
             let connected = Instant::now();
-            let error = match self.serve(&mut link).await {
-                Ok(()) => {
+            let error = match self.serve(at, &mut link).await {
+                Served::Delivered => {
                     link.finish().await;
                     return End::Delivered;
                 }
-                Err(error) => error,
+                Served::Leave(better) => {
+                    self.part_from(link).await;
+                    next = better;
+                    continue;
+                }
+                Served::Failed(error) => error,
             };
-            self.connected = false;
             // The socket still knows what was acknowledged, also after a reset.
-            let again = self.hand.start_over(link.acknowledged(), &self.consumer, &self.counters);
-            self.counters.replayed(again);
-            self.counters.failed();
+            self.start_over(&mut link);
+            self.common.counters.failed();
+            let url = self.members[at].url.clone();
             if matches!(link, Link::Stdout(_)) && error.kind() == io::ErrorKind::BrokenPipe {
-                warn!("{}: {error}; what comes from now on is counted as lost", self.counters.url);
+                warn!("{url}: {error}; what comes from now on is counted as lost");
                 return End::Broken;
             }
             // A peer that accepts and closes at once must not be asked in a tight loop.
             if connected.elapsed() >= STABLE {
-                self.retry.succeeded();
+                self.candidates.succeeded(at);
             }
-            if self.retry.failures() == 0 {
-                warn!("{}: {}; connecting again", self.counters.url, explain(&error));
+            if self.candidates.failures(at) == 0 {
+                warn!("{url}: {}; connecting again", explain(&error));
             }
-            self.pause().await;
+            self.failed(at, &error);
         }
     }
 
-    /// Connects, however long that takes; `None` if meanwhile the queue has ended and nothing is left to send.
-    async fn connect(&mut self) -> Option<Link> {
-        let mut told = false;
-        loop {
-            let idle = self.hand.is_empty();
-            let connected = tokio::select! {
-                biased;
-                () = self.consumer.ended(), if idle => return None,
-                connected = Link::connect(&self.target, &self.service, &mut self.look_up) => connected,
-            };
-            match connected {
-                Ok(link) => {
-                    if told {
-                        info!("{}: connected", self.counters.url);
-                    }
-                    self.counters.connected();
-                    // Another receiver may take longer messages.
-                    self.counters.learn_size_limit(None);
-                    self.connected = true;
-                    return Some(link);
-                }
-                Err(error) => {
-                    self.counters.failed();
-                    if !told {
-                        warn!(
-                            "{}: cannot connect: {}; trying again until it works",
-                            self.counters.url,
-                            explain(&error)
-                        );
-                        told = true;
-                    }
-                    self.pause().await;
-                }
+    /// Takes what is not certain to have arrived over the connection `link` back in hand, or gives it to the
+    /// others.
+    fn start_over(&mut self, link: &mut Link) {
+        let Common { consumer, counters, .. } = &self.common;
+        let acknowledged = link.settle(&mut self.hand, consumer, counters);
+        let again = self.hand.start_over(acknowledged, consumer, counters);
+        counters.replayed(again);
+        if self.balanced {
+            for batch in self.hand.let_go(consumer, counters) {
+                consumer.put_back(batch);
             }
         }
+        self.leave_current();
     }
 
-    async fn pause(&mut self) {
+    fn arrive(&mut self, at: usize) {
+        let url = &self.members[at].url;
+        if self.told[at] || self.members.len() > 1 {
+            info!("{url}: connected");
+        }
+        self.told[at] = false;
+        self.common.counters.connected(url);
+        // Another receiver may take longer messages.
+        self.common.counters.learn_size_limit(None);
+        self.current = Some(at);
+        self.acknowledged = None;
+    }
+
+    fn leave_current(&mut self) {
+        if let Some(at) = self.current.take() {
+            self.common.counters.disconnected(&self.members[at].url);
+        }
+        self.acknowledged = None;
+    }
+
+    fn failed(&mut self, at: usize, error: &io::Error) {
         let random = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.subsec_micros() ^ std::process::id());
-        let wait = tokio::time::sleep(self.retry.failed(random));
-        let idle = self.hand.is_empty();
-        tokio::select! {
-            () = wait => {}
-            () = self.consumer.ended(), if idle => {}
+        let how = if error.kind() == io::ErrorKind::TimedOut { Failure::Silent } else { Failure::Told };
+        self.candidates.failed(at, how, Instant::now(), random);
+    }
+
+    /// Connects to the first receiver that lets us, however long that takes; `None` if meanwhile nothing is left
+    /// to send.
+    async fn connect(&mut self) -> Option<(usize, Link)> {
+        let consumer = self.common.consumer.clone();
+        loop {
+            let (at, connected) = tokio::select! {
+                biased;
+                () = consumer.over() => return None,
+                attempt = self.attempt() => attempt,
+            };
+            match connected {
+                Ok(link) => return Some((at, link)),
+                Err(error) => self.cannot_connect(at, &error),
+            }
         }
     }
 
-    /// Sends over one connection until the queue has ended and nothing is left (`Ok`) or it fails.
-    async fn serve(&mut self, link: &mut Link) -> io::Result<()> {
-        let mut period = ACKNOWLEDGE_PERIOD;
-        let mut ended = false;
-        let mut acknowledged = 0;
-        loop {
-            self.hand.gather(&self.consumer);
-            if !self.hand.is_empty() {
-                link.send(&mut self.hand, &self.consumer, &self.counters).await?;
-                continue;
+    fn cannot_connect(&mut self, at: usize, error: &io::Error) {
+        self.common.counters.failed();
+        if !self.told[at] {
+            warn!(
+                "{}: cannot connect: {}; trying again until it works",
+                self.members[at].url,
+                explain(error)
+            );
+            self.told[at] = true;
+        }
+        self.failed(at, error);
+    }
+
+    /// One attempt at the receiver whose turn it is.
+    async fn attempt(&mut self) -> (usize, io::Result<Link>) {
+        if let Some(probe) = &mut self.probe {
+            let probed = probe.await;
+            self.probe = None;
+            if let Ok((at, look_up, connected)) = probed {
+                self.look_ups[at] = look_up;
+                return (at, connected);
             }
-            if let (true, Some(now)) = (self.hand.keeps(), link.acknowledged()) {
-                acknowledged = now;
-                self.hand.acknowledge(acknowledged, &self.consumer, &self.counters);
-                if ended && self.hand.all_written_is(acknowledged) {
-                    self.hand.settle_all_kept(&self.consumer, &self.counters);
+        }
+        let at = loop {
+            match self.candidates.next(self.members.len(), Instant::now()) {
+                Next::Try(at) => break at,
+                Next::Wait(until) => tokio::time::sleep_until(until.into()).await,
+            }
+        };
+        let limit = self.limit(at);
+        let link = Link::connect(&self.members[at], &self.service, limit, &mut self.look_ups[at]).await;
+        (at, link)
+    }
+
+    fn limit(&self, at: usize) -> Duration {
+        let (first, later) = GROUP_LIMITS;
+        match (self.members.len(), self.candidates.failures(at)) {
+            (1, _) => self.service.connect_timeout,
+            (_, 0) => self.service.connect_timeout.min(first),
+            _ => self.service.connect_timeout.min(later),
+        }
+    }
+
+    /// Looks after the attempt to reach a better receiver than `at`: begins one when it is time, and says what
+    /// has come of the last.
+    async fn better(&mut self, at: usize) -> Option<(usize, Link)> {
+        if at == 0 {
+            return None;
+        }
+        if self.probe.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(probe) = self.probe.take()
+            && let Ok((better, look_up, connected)) = probe.await
+        {
+            self.look_ups[better] = look_up;
+            match connected {
+                Ok(link) => return Some((better, link)),
+                Err(error) => self.cannot_connect(better, &error),
+            }
+        }
+        if self.probe.is_none()
+            && let Next::Try(better) = self.candidates.next(at, Instant::now())
+        {
+            let (member, service) = (self.members[better].clone(), self.service.clone());
+            let (limit, mut look_up) = (self.limit(better), std::mem::take(&mut self.look_ups[better]));
+            self.probe = Some(tokio::spawn(async move {
+                let connected = Link::connect(&member, &service, limit, &mut look_up).await;
+                (better, look_up, connected)
+            }));
+        }
+        None
+    }
+
+    /// When [`Output::better`] has something to do next.
+    async fn better_is_due(&self, at: usize) {
+        match &self.probe {
+            // Its result is asked for by `better`, so it is only waited for here.
+            Some(probe) => {
+                while !probe.is_finished() {
+                    tokio::time::sleep(ACKNOWLEDGE_PERIOD).await;
                 }
             }
-            if ended && !self.hand.keeps() {
-                return Ok(());
+            None => match self.candidates.next(at, Instant::now()) {
+                Next::Try(_) => {}
+                Next::Wait(until) => tokio::time::sleep_until(until.into()).await,
+            },
+        }
+    }
+
+    /// Sends over one connection until nothing is left, it fails, or another one is to take its place.
+    async fn serve(&mut self, at: usize, link: &mut Link) -> Served {
+        let consumer = self.common.consumer.clone();
+        let counters = Arc::clone(&self.common.counters);
+        let mut renew = self.common.renew.clone();
+        renew.mark_unchanged();
+        let mut day = pin!(tokio::time::sleep(DAY));
+        let mut period = ACKNOWLEDGE_PERIOD;
+        let (mut ended, mut listens) = (false, true);
+        loop {
+            // Here no message is under way.
+            if let Some(better) = self.better(at).await {
+                return Served::Leave(Some(better));
             }
+            if renew.has_changed().is_ok_and(|changed| changed) {
+                renew.mark_unchanged();
+                if self.has_new_certificates(at, link).await {
+                    return Served::Leave(None);
+                }
+            }
+            self.hand.gather(&consumer);
+            if !self.hand.is_empty() {
+                if let Err(error) = link.send(&mut self.hand, &consumer, &counters).await {
+                    return Served::Failed(error);
+                }
+                continue;
+            }
+            self.acknowledged = link.settle(&mut self.hand, &consumer, &counters);
+            let all_arrived = self.acknowledged.is_some_and(|position| self.hand.all_written_is(position));
+            if ended && all_arrived {
+                // A margin is kept only for the case that the connection fails.
+                self.hand.settle_all_kept(&consumer, &counters);
+            }
+            if ended && !self.hand.keeps() && consumer.is_over() {
+                return Served::Delivered;
+            }
+            // A margin stays behind for good; there is nothing to ask for once all is acknowledged.
+            let asks = self.hand.keeps() && !all_arrived && !link.tells();
             tokio::select! {
                 biased;
-                batch = self.consumer.next(), if !ended => match batch {
+                batch = consumer.next(), if !ended => match batch {
                     Some(batch) => self.hand.take(batch),
                     None => (ended, period) = (true, LAST_ACKNOWLEDGE_PERIOD),
                 },
-                error = link.closed() => return Err(error),
-                // A margin stays behind for good; there is nothing to ask for once all is acknowledged.
-                () = tokio::time::sleep(period), if self.hand.keeps() && !self.hand.all_written_is(acknowledged) => {}
+                batch = consumer.next_returned(), if ended => if let Some(batch) = batch {
+                    self.hand.take(batch);
+                },
+                heard = link.heard() => if let Err(error) = heard {
+                    return Served::Failed(error);
+                },
+                () = tokio::time::sleep(period), if asks => {}
+                news = renew.changed(), if listens => match news {
+                    Ok(()) => if self.has_new_certificates(at, link).await {
+                        return Served::Leave(None);
+                    },
+                    // The destination is out of the configuration: there will be none.
+                    Err(_) => listens = false,
+                },
+                () = &mut day => {
+                    if let Some(tls) = link.tls() {
+                        tls.look_at_dates(&self.members[at].url);
+                    }
+                    day.set(tokio::time::sleep(DAY));
+                }
+                () = self.better_is_due(at), if at > 0 => {}
             }
         }
     }
 
-    /// Settles everything that is left, until the queue has ended. What a living connection has taken goes
-    /// on its way without us; the rest is lost.
-    async fn abandon(&mut self, reason: Reason) {
-        if self.connected {
-            let records = self.hand.settle_all_kept(&self.consumer, &self.counters);
-            self.counters.unacknowledged(records);
-        }
-        self.hand.abandon(reason, &self.consumer, &self.counters);
-        while let Some(batch) = self.consumer.next().await {
-            self.counters.lost_at_output(reason, batch.records());
-            self.consumer.settle(batch);
+    /// Reads the certificates again: true if the session should be made anew with them.
+    async fn has_new_certificates(&self, at: usize, link: &Link) -> bool {
+        let Some(tls) = link.tls() else { return false };
+        let url = &self.members[at].url;
+        match load(&self.service, self.service.connect_timeout).await {
+            Ok(material) if material.is_same(tls.material()) => false,
+            Ok(_) => {
+                info!("{url}: the certificates have changed; connecting again with the new ones");
+                true
+            }
+            Err(error) => {
+                error!("{url}: {error}; the session goes on with what it has");
+                false
+            }
         }
     }
+
+    /// Leaves a connection that is well: waits a moment for word of what it was sent, and ends it in order.
+    async fn part_from(&mut self, mut link: Link) {
+        let Common { consumer, counters, .. } = self.common.clone();
+        let waits = async {
+            while let Some(position) = link.settle(&mut self.hand, &consumer, &counters) {
+                if self.hand.all_written_is(position) {
+                    break;
+                }
+                tokio::select! {
+                    heard = link.heard() => if heard.is_err() { break },
+                    () = tokio::time::sleep(ACKNOWLEDGE_PERIOD) => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(PARTING, waits).await;
+        link.finish().await;
+        self.start_over(&mut link);
+    }
+
+    /// Disposes of everything that is left, until the queue has ended. It is handed over to the next instance;
+    /// without one, what a living connection's kernel has taken goes on its way without us, and the rest is lost.
+    async fn abandon(&mut self, reason: Reason) {
+        let Common { consumer, counters, bequest, .. } = self.common.clone();
+        let bequest = bequest.filter(|_| reason == Reason::DrainDeadline);
+        let relp = self.current.is_some_and(|at| self.members[at].target.is_relp());
+        if bequest.is_some() || relp {
+            self.hand.start_over(self.acknowledged, &consumer, &counters);
+        } else if self.current.is_some() {
+            let records = self.hand.settle_all_kept(&consumer, &counters);
+            counters.unacknowledged(records);
+        }
+        self.leave_current();
+        let Some(bequest) = bequest else {
+            self.hand.abandon(reason, &consumer, &counters);
+            while let Some(batch) = consumer.next().await {
+                counters.lost_at_output(reason, batch.records());
+                consumer.settle(batch);
+            }
+            return;
+        };
+        for batch in self.hand.let_go(&consumer, &counters) {
+            bequest.leave(consumer.surrender(batch));
+        }
+        while let Some(batch) = consumer.next().await {
+            bequest.leave(consumer.surrender(batch));
+        }
+    }
+}
+
+/// Reads the files that `settings` names, as each connection will, and says what will surprise soon. Blocks.
+///
+/// # Errors
+/// A sentence with file and remedy.
+pub fn check_tls(settings: &TlsSettings) -> Result<Vec<String>, String> {
+    tls::Material::load(settings).map(|material| material.warnings(tls::seconds_now()))
 }
 
 /// The error in words, with the remedy where one is known.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!               ingest thread                                   runtime thread (this one)
-//! fd 0 -> input -> audit -> syslog -> batch --- queue A --> output A -> unix, udp, tcp, ...
+//! fd 0 -> input -> audit -> syslog -> batch --- queue A --> output A -> unix, udp, tcp, tls, relp, ...
 //!                          (per destination) -- queue B --> output B
 //!                                                           control: signals, reload, report, drain
 //! ```
@@ -16,17 +16,20 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
+use log::warn;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::{Config, Destination};
+use crate::handover::{Bequest, Estate, Legacy};
 use crate::host::Names;
 use crate::ingest::{Ingest, Lane, NextLane, OnFull, Reload, Shared};
-use crate::output::{Output, Target};
+use crate::output::service::Target;
+use crate::output::{Common, Output};
 use crate::privilege::Confined;
-use crate::queue::{Wake, queue};
+use crate::queue::{Consumer, Wake, queue};
 use crate::sys;
 use crate::syslog::{Field, Shape, TimeQuality};
 use crate::telemetry::{DestinationCounters, InputCounters, Reason, Telemetry};
@@ -42,22 +45,31 @@ pub struct Pipeline {
     pub shared: Arc<Shared>,
     waker: Arc<EventFd>,
     reloads: Sender<Reload>,
-    routes: Vec<Route>,
+    active: Vec<Active>,
+    /// What outputs leave at the end; `None`: nothing is handed over.
+    estate: Option<Estate>,
+    /// Set to true once outputs may begin.
+    gate: watch::Sender<bool>,
     outputs: JoinSet<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// One destination in use.
 #[derive(Debug)]
-struct Route {
+struct Active {
     destination: Destination,
+    consumer: Consumer,
+    counters: Arc<DestinationCounters>,
+    /// Tells the outputs to read their certificates again.
+    renew: watch::Sender<()>,
     /// Set to when, and as what, its undelivered records are to be given up.
     expiry: watch::Sender<Option<(Instant, Reason)>>,
 }
 
 impl Pipeline {
-    /// Starts everything. `input_is_socket` decides what `on-full = "auto"` means. The receiver hears
-    /// when the input has ended. Must be called on the runtime that is to drive the outputs.
+    /// Starts everything. `input_is_socket` decides what `on-full = "auto"` means, `hands_over` whether what is
+    /// undelivered at the end is kept for [`Pipeline::settle`]. The outputs wait for [`Pipeline::open_gate`]. The
+    /// receiver hears when the input has ended. Must be called on the runtime that is to drive the outputs.
     ///
     /// # Errors
     /// The system has no descriptor or thread left.
@@ -66,6 +78,7 @@ impl Pipeline {
         config: &Config,
         names: Names,
         input_is_socket: bool,
+        hands_over: bool,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let waker = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
         let (reloads, reload_inbox) = crossbeam_channel::bounded(8);
@@ -76,11 +89,14 @@ impl Pipeline {
             shared: Arc::new(Shared::default()),
             waker,
             reloads,
-            routes: Vec::new(),
+            active: Vec::new(),
+            estate: hands_over.then(Estate::default),
+            gate: watch::Sender::new(false),
             outputs: JoinSet::new(),
             thread: None,
         };
         pipeline.read_clock();
+        pipeline.shared.hands_over.store(hands_over, Ordering::Relaxed);
         let lanes = config.destinations.iter().map(|d| pipeline.open(config, d)).collect();
         let ingest = Ingest {
             form: config.input,
@@ -105,34 +121,62 @@ impl Pipeline {
     fn open(&mut self, config: &Config, destination: &Destination) -> Lane {
         let (producer, consumer) = queue(destination.queue_size, self.wake());
         let counters = DestinationCounters::new(destination.url.clone());
-        let (expiry, mut expired) = watch::channel(None);
-        let expired = async move {
-            loop {
-                let value = *expired.borrow_and_update();
-                let wait = async {
-                    match value {
-                        Some((deadline, _)) => tokio::time::sleep_until(deadline).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                // The deadline may come nearer.
-                tokio::select! {
-                    () = wait => return value.map_or(Reason::DrainDeadline, |(_, reason)| reason),
-                    changed = expired.changed() => if changed.is_err() {
-                        // The destination is out of the configuration, or the pipeline is gone.
-                        let (deadline, reason) = value.unwrap_or((Instant::now(), Reason::DrainDeadline));
-                        tokio::time::sleep_until(deadline).await;
-                        return reason;
-                    }
-                }
-            }
+        let (expiry, expired) = watch::channel(None);
+        let renew = watch::Sender::new(());
+        let common = Common {
+            consumer: consumer.clone(),
+            counters: Arc::clone(&counters),
+            renew: renew.subscribe(),
+            gate: self.gate.subscribe(),
+            bequest: self.estate.as_ref().map(|estate| Bequest::new(estate, key(destination), &counters)),
         };
-        let output =
-            Output::new(destination.target.clone(), destination.service, consumer, Arc::clone(&counters));
-        self.outputs.spawn(output.run(expired));
-        self.routes.push(Route { destination: destination.clone(), expiry });
+        for output in Output::new(&destination.route, &destination.service, &common) {
+            self.outputs.spawn(output.run(expiry_of(expired.clone())));
+        }
+        let active = Active {
+            destination: destination.clone(),
+            consumer,
+            counters: Arc::clone(&counters),
+            renew,
+            expiry,
+        };
+        self.active.push(active);
         self.telemetry.destinations.push(Arc::clone(&counters));
         Lane::new(self.shape(config, destination), producer, self.policy(destination), counters)
+    }
+
+    /// Takes up what the instance before has left. Destinations that are no longer there lose theirs.
+    pub fn adopt(&mut self, legacies: Vec<Legacy>) {
+        for legacy in legacies {
+            let records = legacy.records();
+            match self.active.iter().find(|active| key(&active.destination) == legacy.key) {
+                Some(active) => {
+                    active.counters.inherited(records);
+                    legacy.batches.into_iter().for_each(|batch| active.consumer.adopt(batch));
+                }
+                None => {
+                    warn!(
+                        "handover: {records} records were left for `{}`, which is not in the configuration any \
+                         more; they are lost",
+                        legacy.key
+                    );
+                    let counters = DestinationCounters::new(legacy.key);
+                    counters.inherited(records);
+                    counters.lost_at_output(Reason::Removed, records);
+                    self.telemetry.destinations.push(counters);
+                }
+            }
+        }
+    }
+
+    /// Lets the outputs begin.
+    pub fn open_gate(&self) {
+        self.gate.send_replace(true);
+    }
+
+    /// What the outputs have left.
+    pub fn estate(&self) -> Option<&Estate> {
+        self.estate.as_ref()
     }
 
     fn wake(&self) -> Wake {
@@ -160,7 +204,9 @@ impl Pipeline {
             own_names: self.names.all.iter().map(|name| name.clone().into_bytes()).collect(),
             app_name: Field::app_name(config.app_name.as_bytes()),
             procid: std::process::id(),
-            name_in_rfc3164: !matches!(destination.target, Target::Unix(_) | Target::UnixStream(_)),
+            name_in_rfc3164: !destination
+                .route
+                .any(|target| matches!(target, Target::Unix(_) | Target::UnixStream(_))),
             structured_data: config.structured_data,
             max_size: destination.max_message_size.unwrap_or(usize::MAX),
             local_offset: sys::local_offset,
@@ -179,31 +225,32 @@ impl Pipeline {
         if self.reloads.is_full() {
             return false;
         }
-        let old: Vec<_> = std::mem::take(&mut self.routes).into_iter().map(Some).collect();
+        let old: Vec<_> = std::mem::take(&mut self.active).into_iter().map(Some).collect();
         let mut old = old;
         let mut lanes = Vec::new();
         for destination in &config.destinations {
-            let kept = old.iter().position(|route| {
-                route.as_ref().is_some_and(|route| {
-                    let old = &route.destination;
-                    old.target == destination.target
+            let kept = old.iter().position(|active| {
+                active.as_ref().is_some_and(|active| {
+                    let old = &active.destination;
+                    old.route == destination.route
                         && old.service == destination.service
                         // One connection cannot change its framing.
                         && old.framing == destination.framing
                 })
             });
             match kept.and_then(|index| Some((index, old[index].take()?))) {
-                Some((index, route)) => {
-                    self.routes.push(Route { destination: destination.clone(), ..route });
+                Some((index, active)) => {
+                    active.renew.send_replace(());
+                    self.active.push(Active { destination: destination.clone(), ..active });
                     let shape = self.shape(config, destination);
                     lanes.push(NextLane::Keep(index, Box::new(shape), self.policy(destination)));
                 }
                 None => lanes.push(NextLane::New(Box::new(self.open(config, destination)))),
             }
         }
-        for route in old.into_iter().flatten() {
+        for active in old.into_iter().flatten() {
             // Its task goes on until the queue is empty or the time is over.
-            let _ = route.expiry.send(Some((Instant::now() + config.drain_timeout, Reason::Removed)));
+            let _ = active.expiry.send(Some((Instant::now() + config.drain_timeout, Reason::Removed)));
         }
         // There is room: this is the only sender.
         let _ = self.reloads.try_send(Reload { lanes, drop_eoe: config.drop_eoe });
@@ -220,8 +267,8 @@ impl Pipeline {
 
     /// Tells the outputs when to give up.
     pub fn set_deadline(&self, deadline: Instant) {
-        for route in &self.routes {
-            route.expiry.send_if_modified(|value| {
+        for active in &self.active {
+            active.expiry.send_if_modified(|value| {
                 let sooner = value.is_none_or(|(now, _)| deadline < now);
                 if sooner {
                     *value = Some((deadline, Reason::DrainDeadline));
@@ -254,5 +301,34 @@ impl Pipeline {
     fn wake_ingest(&self) {
         // The counter cannot overflow: the ingest thread resets it, and EAGAIN means that it is set anyway.
         let _ = self.waker.write(1);
+    }
+}
+
+/// By which a destination of one instance is known to the next: its address, and the form of its messages.
+fn key(destination: &Destination) -> String {
+    let Destination { url, format, framing, .. } = destination;
+    format!("{url} {}", format!("{format:?} {framing:?}").to_lowercase())
+}
+
+/// Ready when a destination's time is over, with what its undelivered records are lost as.
+async fn expiry_of(mut expiry: watch::Receiver<Option<(Instant, Reason)>>) -> Reason {
+    loop {
+        let value = *expiry.borrow_and_update();
+        let wait = async {
+            match value {
+                Some((deadline, _)) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        // The deadline may come nearer.
+        tokio::select! {
+            () = wait => return value.map_or(Reason::DrainDeadline, |(_, reason)| reason),
+            changed = expiry.changed() => if changed.is_err() {
+                // The destination is out of the configuration, or the pipeline is gone.
+                let (deadline, reason) = value.unwrap_or((Instant::now(), Reason::DrainDeadline));
+                tokio::time::sleep_until(deadline).await;
+                return reason;
+            }
+        }
     }
 }

@@ -9,13 +9,18 @@
 //!                  <-- empties -----------------------------
 //! ```
 //!
+//! Several outputs may share one consumer's end (`balance`): each batch goes to one of them, and what one gives
+//! back ([`Consumer::put_back`]) goes to whoever asks next, before anything newer.
+//!
 //! Waking: an output that waits for a batch is a task and is notified. The ingest thread waits for
 //! records, not for us; only when it holds a batch back (the queue is long enough already) or is blocked
 //! on a full queue does it ask for `wake`.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use tokio::sync::Notify;
@@ -42,7 +47,28 @@ struct Shared {
     /// The producer is gone: what is in the ring is all that will come.
     closed: AtomicBool,
     filled: Notify,
+    /// The producer is gone and everything is settled.
+    over: Notify,
+    /// Batches that an output has given back, and their number: the lock is taken only where there are some.
+    returned: Mutex<VecDeque<Batch>>,
+    returned_count: AtomicUsize,
     wake: Wake,
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.closed.load(SeqCst) && self.bytes.load(SeqCst) == 0
+    }
+
+    /// Takes `bytes` off the account.
+    fn release(&self, bytes: usize) {
+        if self.bytes.fetch_sub(bytes, SeqCst) == bytes && self.closed.load(SeqCst) {
+            self.over.notify_waiters();
+        }
+        if self.blocked.load(SeqCst) && self.blocked.swap(false, SeqCst) {
+            (self.wake)();
+        }
+    }
 }
 
 /// Makes a queue for at most `limit` bytes of messages (and at least one batch).
@@ -57,6 +83,9 @@ pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
         blocked: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         filled: Notify::new(),
+        over: Notify::new(),
+        returned: Mutex::default(),
+        returned_count: AtomicUsize::new(0),
         wake,
     });
     let producer = Producer {
@@ -142,11 +171,15 @@ impl Drop for Producer {
     fn drop(&mut self) {
         self.full = None;
         self.shared.closed.store(true, SeqCst);
+        // Everyone who waits now, and whoever has looked already and waits next.
+        self.shared.filled.notify_waiters();
         self.shared.filled.notify_one();
+        self.shared.over.notify_waiters();
     }
 }
 
-/// The output's end.
+/// The output's end, or one of several.
+#[derive(Clone)]
 pub struct Consumer {
     full: Receiver<Batch>,
     empties: Sender<Batch>,
@@ -158,6 +191,9 @@ impl Consumer {
     /// future loses nothing.
     pub async fn next(&self) -> Option<Batch> {
         loop {
+            if let Some(batch) = self.take_returned() {
+                return Some(batch);
+            }
             match self.full.try_recv() {
                 Ok(batch) => return Some(batch),
                 Err(TryRecvError::Disconnected) => return None,
@@ -172,20 +208,84 @@ impl Consumer {
         }
     }
 
-    /// Waits until the producer is gone and nothing is left. Dropping the future loses nothing.
-    pub async fn ended(&self) {
+    /// Waits until the producer is gone and everything is settled, by whichever output. Dropping the future
+    /// loses nothing.
+    pub async fn over(&self) {
         loop {
-            // In this order: what was pushed before the end is seen.
-            if self.shared.closed.load(SeqCst) && self.full.is_empty() {
+            // Made before the question, so that no answer in between is missed.
+            let mut over = pin!(self.shared.over.notified());
+            over.as_mut().enable();
+            if self.shared.is_over() {
                 return;
             }
-            self.shared.filled.notified().await;
+            over.await;
+        }
+    }
+
+    /// True once the producer is gone and everything is settled.
+    pub fn is_over(&self) -> bool {
+        self.shared.is_over()
+    }
+
+    /// As [`Consumer::next`] after that has returned `None`: waits for a batch that another output gives back;
+    /// `None` once everything is settled.
+    pub async fn next_returned(&self) -> Option<Batch> {
+        loop {
+            let mut over = pin!(self.shared.over.notified());
+            over.as_mut().enable();
+            let mut filled = pin!(self.shared.filled.notified());
+            filled.as_mut().enable();
+            if let Some(batch) = self.take_returned() {
+                return Some(batch);
+            }
+            if self.shared.is_over() {
+                return None;
+            }
+            tokio::select! {
+                () = over => {}
+                () = filled => {}
+            }
         }
     }
 
     /// Takes the next batch if there is one.
     pub fn try_next(&self) -> Option<Batch> {
-        self.full.try_recv().ok()
+        self.take_returned().or_else(|| self.full.try_recv().ok())
+    }
+
+    fn take_returned(&self) -> Option<Batch> {
+        if self.shared.returned_count.load(SeqCst) == 0 {
+            return None;
+        }
+        let batch = self.shared.returned.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        if batch.is_some() {
+            self.shared.returned_count.fetch_sub(1, SeqCst);
+        }
+        batch
+    }
+
+    /// Gives back a batch that was taken and is not settled: the next one who asks gets it.
+    pub fn put_back(&self, batch: Batch) {
+        self.shared.returned.lock().unwrap_or_else(PoisonError::into_inner).push_back(batch);
+        self.shared.returned_count.fetch_add(1, SeqCst);
+        self.shared.filled.notify_one();
+    }
+
+    /// Takes up a batch that never went through this queue, before all that waits.
+    pub fn adopt(&self, batch: Batch) {
+        self.shared.bytes.fetch_add(batch.bytes.len(), SeqCst);
+        self.put_back(batch);
+    }
+
+    /// Takes a batch off the account that is neither sent nor lost but goes elsewhere.
+    pub fn surrender(&self, batch: Batch) -> Batch {
+        self.shared.release(batch.bytes.len());
+        batch
+    }
+
+    /// Takes `bytes` of a batch off the account whose messages are settled while the rest is not.
+    pub fn release(&self, bytes: usize) {
+        self.shared.release(bytes);
     }
 
     /// Gives back an empty batch whose messages have gone into another one and are settled with that.
@@ -196,13 +296,11 @@ impl Consumer {
 
     /// Gives back a batch whose messages are all sent or lost.
     pub fn settle(&self, mut batch: Batch) {
-        self.shared.bytes.fetch_sub(batch.bytes.len(), SeqCst);
+        let bytes = batch.bytes.len();
         batch.clear();
         // Full means that enough empties wait already; then the memory goes back.
         let _ = self.empties.try_send(batch);
-        if self.shared.blocked.load(SeqCst) && self.shared.blocked.swap(false, SeqCst) {
-            (self.shared.wake)();
-        }
+        self.shared.release(bytes);
     }
 }
 
@@ -306,6 +404,44 @@ mod tests {
             }
         });
         assert_eq!(woken.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn what_one_output_gives_back_another_takes_first() {
+        let (producer, consumer) = queue(1 << 20, counting().0);
+        let other = consumer.clone();
+        for text in [b"a", b"b"] {
+            assert!(producer.push(&mut filled(text)));
+        }
+        run(async {
+            let first = consumer.next().await.unwrap();
+            consumer.put_back(first);
+            assert_eq!(other.next().await.unwrap().bytes, "a");
+            assert_eq!(other.next().await.unwrap().bytes, "b");
+        });
+    }
+
+    #[test]
+    fn nobody_is_through_before_everything_is_settled() {
+        let (producer, consumer) = queue(1 << 20, counting().0);
+        let other = consumer.clone();
+        assert!(producer.push(&mut filled(b"a")));
+        drop(producer);
+        run(async {
+            let batch = consumer.next().await.unwrap();
+            assert!(other.next().await.is_none(), "nothing more to take");
+            let waits = async {
+                let batch = other.next_returned().await.expect("the other one fails");
+                other.settle(batch);
+                assert!(other.next_returned().await.is_none());
+            };
+            let fails = async {
+                tokio::task::yield_now().await;
+                consumer.put_back(batch);
+                consumer.over().await;
+            };
+            tokio::join!(waits, fails);
+        });
     }
 
     #[test]

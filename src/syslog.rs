@@ -8,13 +8,14 @@
 mod framing;
 mod header;
 mod message;
+pub mod relp;
 mod text;
 mod timestamp;
 
 pub use framing::Framing;
 pub use header::{Facility, Field, Severity};
 pub use message::{Encoder, Format, Notice, Shape, StructuredData, TimeQuality};
-pub use timestamp::{LocalOffset, Rfc3164};
+pub use timestamp::{LocalOffset, Rfc3164, civil_date};
 
 /// Cuts `message`, which a datagram transport refused as too long, to `limit` bytes, with the same mark
 /// that the encoder uses.

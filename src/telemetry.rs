@@ -1,7 +1,9 @@
 //! Counters: what was read, and what became of it.
 //!
 //! Promise: for every destination and at every moment
-//! `read = sent + filtered + lost(reason, ...) + in flight`, counted in records.
+//! `read + inherited = sent + filtered + handed over + lost(reason, ...) + in flight`, counted in records.
+//! (`inherited` came from the instance before, `handed over` waits for the one after: both are 0 but for a
+//! handover.)
 //! Law: each counter has one writer, which only adds; a snapshot reads the later stages first, so that
 //! what is under way shows up as in flight and never as negative.
 
@@ -27,10 +29,16 @@ pub enum Reason {
     Removed,
     /// Standard output was closed at its other end, which is for good.
     Closed,
+    /// The receiver has refused it and taken what came after it (RELP).
+    Refused,
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [Self::Overflow, Self::Oversize, Self::DrainDeadline, Self::Removed, Self::Closed];
+    const ALL: [Self; 6] =
+        [Self::Overflow, Self::Oversize, Self::DrainDeadline, Self::Removed, Self::Closed, Self::Refused];
+
+    /// Reasons for which an output loses single messages while it goes on with the others.
+    pub const ONE_BY_ONE: [Self; 2] = [Self::Oversize, Self::Refused];
 
     /// The name in report and notices.
     pub fn name(self) -> &'static str {
@@ -40,6 +48,7 @@ impl Reason {
             Self::DrainDeadline => "drain_deadline",
             Self::Removed => "removed",
             Self::Closed => "closed",
+            Self::Refused => "refused",
         }
     }
 }
@@ -67,8 +76,10 @@ pub struct DestinationCounters {
     pub url: String,
     ingest: IngestSide,
     output: OutputSide,
-    /// Records that the output lost one by one and that no notice has named yet. Rare, so a lock does.
-    unannounced: Mutex<Gap>,
+    /// Records that the output lost one by one and that no notice has named yet, by reason. Rare, so a lock does.
+    unannounced: Mutex<[Gap; Reason::ALL.len()]>,
+    /// Where there is a connection now, by URL.
+    connected: Mutex<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -93,6 +104,8 @@ struct OutputSide {
     cut: AtomicU64,
     replayed: AtomicU64,
     unacknowledged: AtomicU64,
+    inherited: AtomicU64,
+    handed_over: AtomicU64,
     /// Longest message the destination takes, as learned from EMSGSIZE; 0: not known.
     size_limit: AtomicUsize,
 }
@@ -124,7 +137,13 @@ impl DestinationCounters {
         let far = || AtomicU64::new(u64::MAX);
         let ingest =
             IngestSide { from: far(), until: far(), lost: Default::default(), cut: AtomicU64::new(0) };
-        Arc::new(Self { url, ingest, output: OutputSide::default(), unannounced: Mutex::default() })
+        Arc::new(Self {
+            url,
+            ingest,
+            output: OutputSide::default(),
+            unannounced: Mutex::default(),
+            connected: Mutex::default(),
+        })
     }
 
     /// Ingest thread: the destination gets every record from now on, `forwarded` having gone before.
@@ -162,9 +181,32 @@ impl DestinationCounters {
         add(&self.output.lost[reason as usize], records);
     }
 
-    /// Output: a connection came up.
-    pub fn connected(&self) {
+    /// Output: a connection to `url` came up.
+    pub fn connected(&self, url: &str) {
         add(&self.output.connects, 1);
+        self.connections().push(url.to_owned());
+    }
+
+    /// Output: the connection to `url` is gone.
+    pub fn disconnected(&self, url: &str) {
+        let mut connections = self.connections();
+        if let Some(at) = connections.iter().position(|connected| connected == url) {
+            connections.remove(at);
+        }
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that the instance before this one has left for this destination.
+    pub fn inherited(&self, records: u64) {
+        add(&self.output.inherited, records);
+    }
+
+    /// Records that are left for the next instance.
+    pub fn handed_over(&self, records: u64) {
+        add(&self.output.handed_over, records);
     }
 
     /// Output: a connection failed or could not be made.
@@ -197,20 +239,21 @@ impl DestinationCounters {
         Some(self.output.size_limit.load(Relaxed)).filter(|limit| *limit > 0)
     }
 
-    /// Output: one record was lost and wants to be announced.
+    /// Output: one record was lost, for one of the reasons in [`Reason::ONE_BY_ONE`], and wants to be announced.
     pub fn lost_message(&self, reason: Reason, stamp: Option<Stamp>) {
         self.lost_at_output(reason, 1);
-        self.unannounced.lock().unwrap_or_else(PoisonError::into_inner).add(stamp);
+        self.unannounced.lock().unwrap_or_else(PoisonError::into_inner)[reason as usize].add(stamp);
     }
 
-    /// Ingest thread: what [`Self::lost_message`] was told since the last time.
-    pub fn take_unannounced(&self) -> Option<Gap> {
-        self.unannounced.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Ingest thread: what [`Self::lost_message`] was told of `reason` since the last time.
+    pub fn take_unannounced(&self, reason: Reason) -> Option<Gap> {
+        self.unannounced.lock().unwrap_or_else(PoisonError::into_inner)[reason as usize].take()
     }
 
-    /// Records that the output has lost for `reason`.
-    pub fn lost_by_output(&self, reason: Reason) -> u64 {
-        self.output.lost[reason as usize].load(Ordering::Acquire)
+    /// Records that the output has lost one by one.
+    pub fn lost_one_by_one(&self) -> u64 {
+        let lost = |reason: Reason| self.output.lost[reason as usize].load(Ordering::Acquire);
+        Reason::ONE_BY_ONE.into_iter().map(lost).sum()
     }
 
     fn lost(&self, reason: Reason) -> u64 {
@@ -265,11 +308,18 @@ pub struct FilteredBy {
 pub struct DestinationReport {
     /// As configured.
     pub url: String,
-    /// Records meant for it: `read - filtered` since it was configured. `due = sent + lost + in_flight`.
+    /// Where there is a connection now; of a group, the members in use.
+    pub connected: Vec<String>,
+    /// Records meant for it: `read - filtered` since it was configured, and `inherited`.
+    /// `due = sent + lost + handed_over + in_flight`.
     pub due: u64,
-    /// Over TCP: acknowledged by the peer's kernel. Elsewhere, and over TCP with `replay = "off"`: taken by our
-    /// own kernel for the destination.
+    /// Records that the instance before this one has left (`handover`).
+    pub inherited: u64,
+    /// RELP: acknowledged by the receiver. TCP and TLS: acknowledged by the peer's kernel. Elsewhere, and with
+    /// `replay = "off"`: taken by our own kernel for the destination.
     pub sent: u64,
+    /// Records left for the next instance.
+    pub handed_over: u64,
     /// Lost, by reason; reasons that never happened are left out.
     pub lost: std::collections::BTreeMap<&'static str, u64>,
     /// Read, and neither filtered, sent nor lost yet.
@@ -307,11 +357,15 @@ impl DestinationCounters {
             .map(|reason| (reason.name(), self.lost(reason)))
             .filter(|(_, n)| *n > 0)
             .collect();
-        let settled = sent + lost.values().sum::<u64>();
+        let handed_over = self.output.handed_over.load(Ordering::Acquire);
+        let settled = sent + handed_over + lost.values().sum::<u64>();
         DestinationReport {
             url: self.url.clone(),
+            connected: self.connections().clone(),
             due: 0,
+            inherited: self.output.inherited.load(Ordering::Acquire),
             sent,
+            handed_over,
             in_flight: settled,
             lost,
             bytes: self.output.bytes.load(Relaxed),
@@ -349,7 +403,8 @@ impl Telemetry {
         let forwarded = read.saturating_sub(filtered_by.eoe + filtered_by.empty);
         for (destination, counters) in destinations.iter_mut().zip(&self.destinations) {
             let until = counters.ingest.until.load(Ordering::Acquire).min(forwarded);
-            let due = until.saturating_sub(counters.ingest.from.load(Ordering::Acquire));
+            let due =
+                until.saturating_sub(counters.ingest.from.load(Ordering::Acquire)) + destination.inherited;
             destination.due = due;
             destination.in_flight = due.saturating_sub(destination.in_flight);
         }
@@ -372,7 +427,9 @@ impl Telemetry {
 impl Report {
     /// True if some destination has lost records or still holds some.
     pub fn has_undelivered(&self) -> bool {
-        self.destinations.iter().any(|d| d.in_flight > 0 || d.lost.contains_key(Reason::DrainDeadline.name()))
+        self.destinations.iter().any(|d| {
+            d.in_flight > 0 || d.handed_over > 0 || d.lost.contains_key(Reason::DrainDeadline.name())
+        })
     }
 
     /// One line for people.
@@ -386,6 +443,12 @@ impl Report {
         }
         for d in &self.destinations {
             line += &format!("; {}: sent {}", d.url, d.sent);
+            if d.inherited > 0 {
+                line += &format!(", inherited {}", d.inherited);
+            }
+            if d.handed_over > 0 {
+                line += &format!(", handed over {}", d.handed_over);
+            }
             for (reason, records) in &d.lost {
                 line += &format!(", lost {records} ({reason})");
             }

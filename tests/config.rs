@@ -102,7 +102,7 @@ fn errors_in_a_file_exit_78_and_name_key_value_and_remedy() {
         ("structured-data = [\"audit\"]\n", &["structured-data", "enterprise-number"]),
         ("to = []\n", &["`to` is empty", "unix:/dev/log"]),
         ("to = [\"udp://h\", \"udp://h:514\"]\n", &["udp://h:514", "twice"]),
-        ("to = [\"tls://h\"]\n", &["tls://h", "this version"]),
+        ("to = [\"dtls://h\"]\n", &["dtls://h", "tls://host:6514"]),
         ("to = [\"tcp://h:0\"]\n", &["tcp://h:0", "`0`", "1 to 65535"]),
         ("to = [\"unix:relative\"]\n", &["unix:relative", "start with /"]),
         ("user = \"no-such-account\"\n", &["user", "`no-such-account`", "useradd"]),

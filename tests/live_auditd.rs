@@ -67,11 +67,10 @@ struct Rig {
 
 /// The relay's configuration file.
 fn config(dir: &Path, url: &str, app: &str) -> String {
-    let report = dir.join("report.json");
+    let here = dir.display();
     format!(
         "to = [\"{url}\"]\nformat = \"rfc5424\"\nhostname = \"{HOST}\"\napp-name = \"{app}\"\n\
-         user = \"nobody\"\nreport = \"{}\"\n",
-        report.display()
+         user = \"nobody\"\nreport = \"{here}/report.json\"\nhandover = \"{here}/handover\"\n"
     )
 }
 

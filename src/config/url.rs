@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
-use crate::output::Target;
+use crate::output::service::Target;
 
-/// Ports that RFC 5426 (UDP) and IANA (syslog-conn) name.
+/// Ports that RFC 5426 (UDP), IANA (syslog-conn) and RFC 5425 (TLS) name; RELP has none of its own, and rsyslog's
+/// manual uses this one.
 const UDP_PORT: u16 = 514;
 const TCP_PORT: u16 = 601;
+const TLS_PORT: u16 = 6514;
+const RELP_PORT: u16 = 2514;
 
 /// Reads a destination: `unix:/dev/log`, `unix-stream:/path`, `udp://host[:514]`, `tcp://host[:601]`,
-/// `stdout:`. Hosts are names, IPv4 addresses or IPv6 addresses in brackets.
+/// `tls://host[:6514]`, `relp://host[:2514]`, `relps://host[:2514]`, `stdout:`. Hosts are names, IPv4 addresses or IPv6 addresses in brackets.
 pub(super) fn parse(url: &str) -> Result<Target, String> {
     if let Some(path) = url.strip_prefix("unix:") {
         return Ok(Target::Unix(socket_path(url, path)?));
@@ -17,22 +20,26 @@ pub(super) fn parse(url: &str) -> Result<Target, String> {
     if let Some(path) = url.strip_prefix("unix-stream:") {
         return Ok(Target::UnixStream(socket_path(url, path)?));
     }
-    if let Some(rest) = url.strip_prefix("udp://") {
-        return host_port(url, rest, UDP_PORT).map(|(host, port)| Target::Udp(host, port));
+    type Make = fn(String, u16) -> Target;
+    let schemes: [(&str, u16, Make); 5] = [
+        ("udp://", UDP_PORT, Target::Udp),
+        ("tcp://", TCP_PORT, Target::Tcp),
+        ("tls://", TLS_PORT, Target::Tls),
+        ("relp://", RELP_PORT, Target::Relp),
+        ("relps://", RELP_PORT, Target::Relps),
+    ];
+    for (scheme, port, make) in schemes {
+        if let Some(rest) = url.strip_prefix(scheme) {
+            return host_port(url, rest, port).map(|(host, port)| make(host, port));
+        }
     }
-    if let Some(rest) = url.strip_prefix("tcp://") {
-        return host_port(url, rest, TCP_PORT).map(|(host, port)| Target::Tcp(host, port));
+    if url == "stdout:" {
+        return Ok(Target::Stdout);
     }
-    match url {
-        "stdout:" => Ok(Target::Stdout),
-        _ if ["tls://", "relp://", "relps://"].iter().any(|scheme| url.starts_with(scheme)) => Err(format!(
-            "destination `{url}`: this version sends to unix, udp and tcp; TLS and RELP are not in it"
-        )),
-        _ => Err(format!(
-            "destination `{url}` is none that I know; write unix:/dev/log, unix-stream:/path, udp://host:514, \
-             tcp://host:601 or stdout:"
-        )),
-    }
+    Err(format!(
+        "destination `{url}` is none that I know; write unix:/dev/log, unix-stream:/path, udp://host:514, \
+         tcp://host:601, tls://host:6514, relp://host:2514, relps://host:2514 or stdout:"
+    ))
 }
 
 fn socket_path(url: &str, path: &str) -> Result<PathBuf, String> {
@@ -94,6 +101,9 @@ mod tests {
             ("tcp://10.0.0.1:1514/", Target::Tcp("10.0.0.1".into(), 1514)),
             ("udp://[2001:db8::1]", Target::Udp("2001:db8::1".into(), 514)),
             ("tcp://[::1]:6000", Target::Tcp("::1".into(), 6000)),
+            ("tls://logs.example.org", Target::Tls("logs.example.org".into(), 6514)),
+            ("relp://logs.example.org", Target::Relp("logs.example.org".into(), 2514)),
+            ("relps://[::1]:20514", Target::Relps("::1".into(), 20_514)),
             ("stdout:", Target::Stdout),
         ] {
             assert_eq!(parse(url), Ok(expected), "{url}");
@@ -120,7 +130,9 @@ mod tests {
             "tcp://a b",
             "tcp://u@h",
             "http://h",
-            "tls://h",
+            "tls://",
+            "tls:h",
+            "relp://h:0",
         ] {
             assert!(parse(url).is_err(), "{url}");
         }

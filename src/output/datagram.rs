@@ -24,7 +24,7 @@ use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::net::{UdpSocket, UnixDatagram};
 
-use super::Hand;
+use super::hand::Hand;
 use crate::queue::Consumer;
 use crate::sys::{SEND_MANY, send_many};
 use crate::syslog::cut_message;
@@ -37,6 +37,7 @@ const NO_MEMORY_PAUSE: Duration = Duration::from_millis(5);
 const SHORTEST_CUT: usize = 480;
 
 /// A connected datagram socket.
+#[derive(Debug)]
 pub(super) enum Datagram {
     Unix(UnixDatagram),
     Udp(UdpSocket),

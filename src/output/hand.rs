@@ -89,6 +89,11 @@ impl Hand {
         self.kept.front().map_or(0, |first| self.written - first.base)
     }
 
+    /// Bytes written on this connection.
+    pub(super) fn written(&self) -> i64 {
+        self.written
+    }
+
     /// Takes `batch` behind all others.
     pub(super) fn take(&mut self, batch: Batch) {
         self.batches.push_back(batch);
@@ -267,6 +272,40 @@ impl Hand {
         if self.done == front.entries().len() {
             self.settle_front(consumer, counters);
         }
+    }
+
+    /// The receiver has refused the message that ends at `position` of this connection, and will not be asked
+    /// again. Call before [`Hand::acknowledge`] with a position at or behind it.
+    pub(super) fn lose_written(&mut self, position: i64, reason: Reason, counters: &DestinationCounters) {
+        let lose = |batch: &Batch, base: i64, lost: &mut u64| {
+            let found = batch.entries().binary_search_by_key(&position, |entry| base + signed(entry.end()));
+            if let Some(entry) = found.ok().map(|at| batch.entries()[at])
+                && entry.is_record()
+            {
+                *lost += 1;
+                counters.lost_message(reason, entry.stamp());
+            }
+        };
+        let kept = self.kept.iter_mut().find(|kept| kept.base + signed(kept.batch.bytes.len()) >= position);
+        if let Some(kept) = kept {
+            lose(&kept.batch, kept.base, &mut kept.lost);
+        } else if let Some(front) = self.batches.front() {
+            lose(front, self.written - signed(self.offset), &mut self.lost);
+        }
+    }
+
+    /// Lets go of everything that is left, whole messages, for somebody else to send. The connection has ended
+    /// and [`Hand::start_over`] has been called.
+    pub(super) fn let_go(&mut self, consumer: &Consumer, counters: &DestinationCounters) -> VecDeque<Batch> {
+        let mut batches = std::mem::take(&mut self.batches);
+        if let Some(front) = batches.front_mut()
+            && self.done > 0
+        {
+            counters.sent(records(front, 0, self.done) - self.lost);
+            consumer.release(front.drop_front(self.done));
+        }
+        (self.done, self.offset, self.lost) = (0, 0, 0);
+        batches
     }
 
     /// Counts everything that is left as lost, other than what of the first batch is behind us. On a

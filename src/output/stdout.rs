@@ -5,11 +5,12 @@
 
 use std::io::{self, Write};
 
-use super::Hand;
+use super::hand::Hand;
 use crate::queue::Consumer;
 use crate::telemetry::DestinationCounters;
 
 /// Standard output as a destination.
+#[derive(Debug)]
 pub(super) struct Stdout;
 
 impl Stdout {

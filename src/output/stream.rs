@@ -1,27 +1,17 @@
-//! Streams: TCP and stream sockets in the file system.
+//! Syslog over a byte stream: TCP (RFC 6587), TLS (RFC 5425), and stream sockets in the file system.
 //!
 //! Promise: whole batches in as few writes as the peer takes. Law: the peer's close is looked for before
 //! every write, because the kernel takes a write after a close and then throws it away.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
-
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::hand::{GATHER_BATCHES, Hand};
-use super::{Replay, Service};
+use super::service::{Replay, Service};
+use super::wire::Wire;
 use crate::queue::Consumer;
-use crate::sys;
 use crate::telemetry::DestinationCounters;
-
-/// Between the kernel's questions to an idle peer.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Written bytes that are kept before the kernel is asked, between writes, what has arrived.
 const ASK_ABOVE: i64 = 512 * 1024;
@@ -30,37 +20,27 @@ const ASK_ABOVE: i64 = 512 * 1024;
 const READS_AT_ONCE: usize = 8;
 
 /// A connected stream.
-pub(super) struct Stream<S> {
-    socket: S,
-    /// Tells how many bytes the peer's kernel has acknowledged; `None`: nobody can or wants to.
-    acknowledged: Option<fn(&S) -> io::Result<u64>>,
+#[derive(Debug)]
+pub(super) struct Stream {
+    wire: Wire,
+    /// What is written is kept until the peer's kernel has acknowledged it.
+    keeps: bool,
 }
 
-/// Sets the options of a TCP connection.
-pub(super) fn tcp(socket: TcpStream, service: &Service) -> io::Result<Stream<TcpStream>> {
-    // We batch ourselves; with Nagle's algorithm the last batch would wait for an acknowledgement.
-    socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
-    options.set_tcp_user_timeout(Some(service.tcp_user_timeout))?;
-    options.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(service.tcp_keepalive).with_interval(KEEPALIVE_INTERVAL),
-    )?;
-    let asks = service.replay != Replay::Off;
-    Ok(Stream {
-        socket,
-        acknowledged: asks.then_some(|socket: &TcpStream| sys::tcp_acknowledged(socket.as_fd())),
-    })
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
-    pub(super) fn new(socket: S) -> Self {
-        Self { socket, acknowledged: None }
+impl Stream {
+    pub(super) fn new(wire: Wire, service: &Service) -> Self {
+        let keeps = service.replay != Replay::Off && !matches!(wire, Wire::Unix(_));
+        Self { wire, keeps }
     }
 
-    /// Bytes that the peer's kernel has acknowledged. Where the socket will not say, nothing: then all of it
-    /// is sent again.
-    pub(super) fn acknowledged(&self) -> Option<u64> {
-        self.acknowledged.map(|ask| ask(&self.socket).unwrap_or(0))
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Bytes that the peer's kernel has acknowledged; `None` where nobody can tell or nobody wants to know.
+    /// Where the socket will not say, nothing: then all of it is sent again.
+    pub(super) fn acknowledged(&mut self) -> Option<u64> {
+        self.keeps.then(|| self.wire.acknowledged().unwrap_or(0))
     }
 
     /// Ready with an error once the peer has closed; what it says is thrown away (a syslog receiver has
@@ -68,17 +48,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let mut space = [0; 512];
         for _ in 0..READS_AT_ONCE {
-            let mut buffer = ReadBuf::new(&mut space);
-            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+            match self.wire.poll_read(cx, &mut space) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    return Poll::Ready(io::Error::new(
-                        io::ErrorKind::ConnectionReset,
-                        "closed by the receiver",
-                    ));
-                }
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(0)) => return Poll::Ready(closed_by_receiver()),
+                Poll::Ready(Ok(_)) => {}
             }
         }
         cx.waker().wake_by_ref();
@@ -97,7 +71,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) -> io::Result<()> {
-        let keep = self.acknowledged.is_some();
         while !hand.is_empty() {
             let mut slices = [IoSlice::new(&[]); GATHER_BATCHES];
             let mut count = 0;
@@ -107,13 +80,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             }
             let written = poll_fn(|cx| match self.poll_closed(cx) {
                 Poll::Ready(error) => Poll::Ready(Err(error)),
-                Poll::Pending => Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]),
+                Poll::Pending => self.wire.poll_write(cx, &slices[..count]),
             })
             .await?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            hand.advance(written, keep, consumer, counters);
+            hand.advance(written, self.keeps, consumer, counters);
             if hand.kept_bytes() > ASK_ABOVE
                 && let Some(acknowledged) = self.acknowledged()
             {
@@ -123,8 +93,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         Ok(())
     }
 
-    /// Says that nothing follows. The kernel goes on delivering what it holds after we are gone.
+    /// Says that nothing follows.
     pub(super) async fn finish(&mut self) {
-        let _ = self.socket.shutdown().await;
+        self.wire.finish().await;
     }
+}
+
+/// The peer has ended the connection.
+pub(super) fn closed_by_receiver() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "closed by the receiver")
 }

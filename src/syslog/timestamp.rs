@@ -75,6 +75,13 @@ impl Rfc3164 {
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
+pub fn civil_date(days: u64) -> (i32, u8, u8) {
+    let date = Civil::from_epoch(days * 86_400);
+    let small = |value: u64| u8::try_from(value).unwrap_or(1);
+    (i32::try_from(date.year).unwrap_or(i32::MAX), small(date.month), small(date.day))
+}
+
 struct Civil {
     year: u64,
     month: u64,

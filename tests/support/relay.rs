@@ -57,9 +57,12 @@ impl Relay {
     pub(crate) fn with(arguments: &[&str]) -> Setup {
         let setup = Setup { arguments: Vec::new(), dir: temp_dir() };
         let no_file: &[&str] = if arguments.contains(&"--config") { &[] } else { &["--config", "none"] };
+        // The default folder is one for the whole machine: what one test leaves, another would find.
+        let alone: &[&str] = if arguments.contains(&"--handover") { &[] } else { &["--handover", "off"] };
         let report = setup.dir.path().join("report.json");
         setup
             .options(no_file)
+            .options(alone)
             .options(&["--log", "stderr", "--report", report.to_str().unwrap()])
             .options(arguments)
     }
@@ -135,8 +138,16 @@ impl Relay {
             let number = |key: &str| destination[key].as_u64().unwrap();
             let lost: u64 =
                 destination["lost"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
-            let sum = number("sent") + exit.number("/filtered") + lost + number("in_flight");
-            assert_eq!(exit.number("/read"), sum, "read = sent + filtered + lost + in flight: {exit:?}");
+            let sum = number("sent")
+                + exit.number("/filtered")
+                + lost
+                + number("handed_over")
+                + number("in_flight");
+            assert_eq!(
+                exit.number("/read") + number("inherited"),
+                sum,
+                "read + inherited = sent + filtered + lost + handed over + in flight: {exit:?}"
+            );
         }
         exit
     }

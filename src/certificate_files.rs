@@ -1,0 +1,118 @@
+//! `audit-relay cert`: certificates into files, and out of them.
+//!
+//! Promise: a key is written for its owner alone, and no file is ever overwritten. Law: this is a tool for people;
+//! the running relay does not use it.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::certificate::{Facts, Fingerprint, make, sha1_fingerprint};
+use crate::syslog::civil_date;
+
+/// Makes `out`.pem and `out`.key for `names`, good for `days`, and says what to do with them.
+///
+/// # Errors
+/// A sentence: a file is there already or cannot be written, or a name cannot stand in a certificate.
+pub fn new(out: &Path, names: &[String], days: u32) -> Result<String, String> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let made = make(names, civil_date(seconds / (24 * 3600)), days)?;
+    let (certificate, key) = (with_extension(out, "pem"), with_extension(out, "key"));
+    // The key first: a certificate without its key is of no use, and the other way round it can be repaired.
+    write(&key, 0o600, made.key.as_bytes())?;
+    write(&certificate, 0o644, made.certificate.as_bytes())?;
+    let mut text = String::new();
+    let _ = writeln!(text, "certificate  {}", certificate.display());
+    let _ = writeln!(text, "private key  {} (readable by its owner only)", key.display());
+    describe(&mut text, &made.der)?;
+    let _ = write!(
+        text,
+        "\n\
+         At the receiver: trust the certificate file, or permit the fingerprint.\n\
+         At a sender to a receiver that uses it: tls-pin = [\"{}\"], or tls-ca = \"{}\".\n\
+         For the relay's own use: tls-cert and tls-key; let its group read the key (chgrp, chmod 0640).\n",
+        Fingerprint::of(&made.der),
+        certificate.display()
+    );
+    Ok(text)
+}
+
+/// What the certificates in `file` say.
+///
+/// # Errors
+/// A sentence: it cannot be read, or holds none.
+pub fn show(file: &Path) -> Result<String, String> {
+    let name = file.display();
+    let bytes = std::fs::read(file).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let mut text = String::new();
+    for (at, certificate) in CertificateDer::pem_slice_iter(&bytes).enumerate() {
+        let certificate = certificate.map_err(|error| format!("{name} is damaged: {error}"))?;
+        if at > 0 {
+            text.push('\n');
+        }
+        describe(&mut text, &certificate)?;
+    }
+    if text.is_empty() {
+        return Err(format!("{name} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
+    }
+    Ok(text)
+}
+
+fn describe(text: &mut String, der: &[u8]) -> Result<(), String> {
+    let facts = Facts::of(der)?;
+    let _ = writeln!(text, "subject      {}", facts.subject);
+    let _ = writeln!(text, "issuer       {}", facts.issuer);
+    let _ = writeln!(text, "names        {}", facts.names.join(", "));
+    let _ = writeln!(text, "valid from   {}", facts.from);
+    let _ = writeln!(text, "valid until  {}", facts.until);
+    let _ = writeln!(text, "fingerprint  {}", Fingerprint::of(der));
+    let _ = writeln!(text, "             {} (only where nothing better is taken)", sha1_fingerprint(der));
+    Ok(())
+}
+
+/// `logs.example.org` and `pem` make `logs.example.org.pem`: the last part of a host name is no extension.
+fn with_extension(out: &Path, extension: &str) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
+
+fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), String> {
+    let name = path.display();
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            format!("{name} is there already and is not overwritten; name another with `cert new NAME`")
+        }
+        _ => format!("cannot write {name}: {error}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_is_made_can_be_shown_and_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("logs.example.org");
+        let names = ["logs.example.org".to_owned()];
+        let said = new(&out, &names, 10).unwrap();
+        let mode =
+            |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("logs.example.org.key"), mode("logs.example.org.pem")), (0o600, 0o644));
+        let shown = show(&dir.path().join("logs.example.org.pem")).unwrap();
+        assert!(said.contains(&shown) && shown.contains("names        logs.example.org\n"), "{shown}");
+        assert!(shown.contains("fingerprint  sha-256:"));
+        assert!(new(&out, &names, 10).unwrap_err().contains("is there already"));
+        assert!(show(&dir.path().join("logs.example.org.key")).unwrap_err().contains("holds no certificate"));
+    }
+}

@@ -1,0 +1,481 @@
+//! Undelivered records, from one instance of the relay to the next.
+//!
+//! auditd 4.2 stops its plugins on every reload, and auditd of any version at its own end. What could not be
+//! delivered within `drain-timeout` is left in a folder on tmpfs; the next instance sends it first. Nothing is
+//! written while the relay runs: this is a handover, not a disk queue, and does not survive a reboot.
+//!
+//! Promise: whoever holds the folder's lock is the only one that leaves or takes records; a file is either there as
+//! a whole or not at all. Law: folder 0700 and files 0600 of our own user, opened without following links; what is
+//! read is bounded and checked, since whoever has taken over our account may have written it.
+//!
+//! ```text
+//! file    = MAGIC section* END
+//! section = 'S' u32 length, destination's key, then message*
+//! message = 'R' (record) or 'N' (notice), u64 ms (all ones: no stamp), u32 serial, u32 length, bytes
+//! ```
+//!
+//! Numbers are in the machine's byte order: the file never leaves it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+
+use crate::audit::Stamp;
+use crate::batch::{BATCH_BYTES, Batch};
+use crate::telemetry::{DestinationCounters, Reason};
+
+const MAGIC: &[u8] = b"audit-relay handover 1\n";
+const END: u8 = b'E';
+
+/// Most bytes that are handed over: a full default queue. Beyond it the newest records are lost.
+const LARGEST: u64 = 64 << 20;
+
+/// Of what is free in the folder's file system, this part is left alone: other programs need /run too.
+const LEFT_FREE: u64 = 2;
+
+/// The longest message and the longest key that are read.
+const LONGEST_MESSAGE: u32 = 1 << 20;
+const LONGEST_KEY: u32 = 64 << 10;
+
+/// Names in the folder.
+const LOCK: &str = "lock";
+const RECORDS: &str = "records";
+const UNFINISHED: &str = "records.new";
+
+/// The folder, opened before root is given up.
+#[derive(Debug)]
+pub struct Folder {
+    dir: OwnedFd,
+    name: String,
+}
+
+/// The right to leave and take records.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+/// Records of one destination.
+#[derive(Debug, Default)]
+pub struct Legacy {
+    /// See [`Bequest::new`].
+    pub key: String,
+    /// The records, and notices between them.
+    pub batches: Vec<Batch>,
+}
+
+impl Legacy {
+    /// How many records.
+    pub fn records(&self) -> u64 {
+        self.batches.iter().map(Batch::records).sum()
+    }
+}
+
+impl Folder {
+    /// Makes the folder if need be, for `owner` alone, and opens it. Call before root is given up.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be made, or is somebody else's.
+    pub fn open(path: &Path, owner: (Uid, Gid)) -> Result<Self, String> {
+        let name = path.display().to_string();
+        let failed = |what: &str, error: io::Error| format!("handover: cannot {what} {name}: {error}");
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed("make", error)),
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir =
+            open(path, flags, Mode::empty()).map_err(|errno| failed("open the folder", errno.into()))?;
+        let facts = File::from(dir.try_clone().map_err(|error| failed("open", error))?)
+            .metadata()
+            .map_err(|error| failed("look at", error))?;
+        let (uid, gid) = owner;
+        if facts.uid() != uid.as_raw() {
+            // Ours from an earlier run under another user, or made just now as root.
+            let ours = facts.uid() == 0 && Uid::effective().is_root();
+            if !ours {
+                return Err(format!(
+                    "handover: {name} belongs to user {}; remove it, or run: chown {uid} {name}",
+                    facts.uid()
+                ));
+            }
+            fchown(&dir, Some(uid), Some(gid)).map_err(|errno| failed("give away", errno.into()))?;
+        }
+        if facts.mode() & 0o077 != 0 {
+            return Err(format!("handover: {name} is open to others; run: chmod 0700 {name}"));
+        }
+        Ok(Self { dir, name })
+    }
+
+    fn open_file(&self, name: &str, flags: OFlag) -> io::Result<File> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        Ok(File::from(openat(self.dir.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+    }
+
+    /// Takes the lock; `None` while another instance has it. It is given back when the process ends.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn lock(&self) -> io::Result<Option<Lock>> {
+        let file = self.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Lock { _file: file })),
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+
+    /// Takes what the instance before has left, and removes it.
+    ///
+    /// # Errors
+    /// A sentence: what is there cannot be read, or is none of ours. It is removed all the same, so that it does
+    /// not come up again.
+    pub fn take(&self, _lock: &Lock) -> Result<Vec<Legacy>, String> {
+        let file = match self.open_file(RECORDS, OFlag::O_RDONLY) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(format!("handover: cannot open {}/{RECORDS}: {error}", self.name)),
+        };
+        let taken = file
+            .metadata()
+            .and_then(|facts| {
+                if !facts.is_file() || facts.uid() != Uid::effective().as_raw() || facts.mode() & 0o077 != 0 {
+                    return Err(io::Error::other("it is not a file of this user alone"));
+                }
+                if facts.len() > LARGEST * 2 {
+                    return Err(io::Error::other("it is larger than any that this relay leaves"));
+                }
+                read(&mut BufReader::with_capacity(1 << 16, file))
+            })
+            .map_err(|error| {
+                format!("handover: {}/{RECORDS} is of no use and was removed: {error}", self.name)
+            });
+        let _ = unlinkat(self.dir.as_fd(), RECORDS, UnlinkatFlags::NoRemoveDir);
+        taken
+    }
+
+    /// Bytes that may be left now.
+    fn room(&self) -> u64 {
+        let free = fstatvfs(&self.dir).map_or(LARGEST, |facts| {
+            #[allow(clippy::useless_conversion, reason = "the types differ between architectures")]
+            u64::from(facts.blocks_available()).saturating_mul(u64::from(facts.fragment_size()))
+        });
+        LARGEST.min(free / LEFT_FREE)
+    }
+
+    fn write(&self, estate: &mut Vec<Left>, room: u64) -> io::Result<()> {
+        let _ = unlinkat(self.dir.as_fd(), UNFINISHED, UnlinkatFlags::NoRemoveDir);
+        let file = self.open_file(UNFINISHED, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
+        let mut out = BufWriter::with_capacity(1 << 18, file);
+        let written = write(&mut out, estate, room).and_then(|()| out.flush());
+        let moved =
+            written.and_then(|()| Ok(renameat(self.dir.as_fd(), UNFINISHED, self.dir.as_fd(), RECORDS)?));
+        if moved.is_err() {
+            let _ = unlinkat(self.dir.as_fd(), UNFINISHED, UnlinkatFlags::NoRemoveDir);
+        }
+        moved
+    }
+}
+
+/// What outputs leave at the end, gathered until all have.
+#[derive(Clone, Debug, Default)]
+pub struct Estate {
+    left: Arc<Mutex<Vec<Left>>>,
+}
+
+struct Left {
+    key: String,
+    counters: Arc<DestinationCounters>,
+    batches: Vec<Batch>,
+    /// How many of the batches have been written.
+    written: usize,
+}
+
+impl fmt::Debug for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} batches for {}", self.batches.len(), self.key)
+    }
+}
+
+/// One destination's way to leave records.
+#[derive(Clone, Debug)]
+pub struct Bequest {
+    estate: Estate,
+    key: String,
+    counters: Arc<DestinationCounters>,
+}
+
+impl Bequest {
+    /// `key` names the destination and the form of its messages: only a destination with the same one takes
+    /// them up.
+    pub fn new(estate: &Estate, key: String, counters: &Arc<DestinationCounters>) -> Self {
+        Self { estate: estate.clone(), key, counters: Arc::clone(counters) }
+    }
+
+    /// Leaves a batch. Its records are in flight until [`Estate::settle`].
+    pub fn leave(&self, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut left = self.estate.left();
+        match left.iter_mut().find(|left| left.key == self.key) {
+            Some(found) => found.batches.push(batch),
+            None => left.push(Left {
+                key: self.key.clone(),
+                counters: Arc::clone(&self.counters),
+                batches: vec![batch],
+                written: 0,
+            }),
+        }
+    }
+}
+
+impl Estate {
+    fn left(&self) -> MutexGuard<'_, Vec<Left>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes everything that was left into `folder` and counts it as handed over; what finds no room there, or
+    /// all of it if that fails or there is no folder, is counted as lost.
+    ///
+    /// # Errors
+    /// A sentence about why something was lost.
+    pub fn settle(&self, folder: Option<(&Folder, &Lock)>) -> Result<(), String> {
+        let mut estate = self.left();
+        if estate.is_empty() {
+            return Ok(());
+        }
+        let result = match folder {
+            None => Err("handover: another relay has the folder's lock".to_owned()),
+            Some((folder, _)) => folder
+                .write(&mut estate, folder.room())
+                .map_err(|error| format!("handover: cannot write into {}: {error}", folder.name)),
+        };
+        let mut lost = 0;
+        for left in &mut *estate {
+            let written = if result.is_ok() { left.written } else { 0 };
+            let count = |batches: &[Batch]| batches.iter().map(Batch::records).sum();
+            left.counters.handed_over(count(&left.batches[..written]));
+            let rest = count(&left.batches[written..]);
+            left.counters.lost_at_output(Reason::DrainDeadline, rest);
+            lost += rest;
+        }
+        estate.clear();
+        match result {
+            Ok(()) if lost > 0 => Err(format!("handover: no room for {lost} records; they are lost")),
+            other => other,
+        }
+    }
+}
+
+fn write(out: &mut impl Write, estate: &mut Vec<Left>, mut room: u64) -> io::Result<()> {
+    out.write_all(MAGIC)?;
+    for left in estate {
+        let key = left.key.as_bytes();
+        out.write_all(b"S")?;
+        out.write_all(&length(key.len())?.to_ne_bytes())?;
+        out.write_all(key)?;
+        for batch in &left.batches {
+            // 17 bytes stand before each message.
+            let bytes = (batch.bytes.len() + 17 * batch.entries().len()) as u64;
+            if bytes > room {
+                break;
+            }
+            room -= bytes;
+            for (at, entry) in batch.entries().iter().enumerate() {
+                let message = batch.message(at);
+                let stamp = entry.stamp();
+                out.write_all(if entry.is_record() { b"R" } else { b"N" })?;
+                out.write_all(&stamp.map_or(u64::MAX, |stamp| stamp.ms).to_ne_bytes())?;
+                out.write_all(&stamp.map_or(0, |stamp| stamp.serial).to_ne_bytes())?;
+                out.write_all(&length(message.len())?.to_ne_bytes())?;
+                out.write_all(message)?;
+            }
+            left.written += 1;
+        }
+    }
+    out.write_all(&[END])
+}
+
+fn length(bytes: usize) -> io::Result<u32> {
+    u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Reads a whole file. Whatever it holds, it takes no more memory than the file is long, about.
+fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
+    let broken = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut magic = [0; MAGIC.len()];
+    from.read_exact(&mut magic)?;
+    if magic != MAGIC {
+        return Err(broken("another version has left it"));
+    }
+    let mut found: Vec<Legacy> = Vec::new();
+    loop {
+        let [kind] = bytes(from)?;
+        match kind {
+            END => return Ok(found),
+            b'S' => {
+                let length = u32::from_ne_bytes(bytes(from)?);
+                if length > LONGEST_KEY {
+                    return Err(broken("a key is too long"));
+                }
+                let mut key = vec![0; length as usize];
+                from.read_exact(&mut key)?;
+                let key = String::from_utf8(key).map_err(|_| broken("a key is no text"))?;
+                found.push(Legacy { key, batches: Vec::new() });
+            }
+            b'R' | b'N' => {
+                let ms = u64::from_ne_bytes(bytes(from)?);
+                let serial = u32::from_ne_bytes(bytes(from)?);
+                let length = u32::from_ne_bytes(bytes(from)?);
+                if length == 0 || length > LONGEST_MESSAGE {
+                    return Err(broken("a message has an impossible length"));
+                }
+                let section = found.last_mut().ok_or_else(|| broken("a message belongs to nobody"))?;
+                let length = length as usize;
+                let full =
+                    section.batches.last().is_none_or(|batch| batch.bytes.len() + length > BATCH_BYTES);
+                if full {
+                    section.batches.push(Batch::new());
+                }
+                if let Some(batch) = section.batches.last_mut() {
+                    let start = batch.bytes.len();
+                    batch.bytes.resize(start + length, 0);
+                    from.read_exact(&mut batch.bytes[start..])?;
+                    let stamp = (ms != u64::MAX).then_some(Stamp { ms, serial });
+                    batch.end_message(stamp, kind == b'R');
+                }
+            }
+            _ => return Err(broken("it is damaged")),
+        }
+    }
+}
+
+fn bytes<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn batch(texts: &[&str]) -> Batch {
+        let mut batch = Batch::new();
+        for (at, text) in texts.iter().enumerate() {
+            batch.bytes.extend_from_slice(text.as_bytes());
+            let serial = u32::try_from(at).unwrap();
+            batch.end_message((at % 3 != 1).then_some(Stamp { ms: 7, serial }), at % 3 != 2);
+        }
+        batch
+    }
+
+    fn here() -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = (Uid::effective(), Gid::effective());
+        let folder = Folder::open(&dir.path().join("relay"), owner).unwrap();
+        (dir, folder)
+    }
+
+    fn leave(estate: &Estate, key: &str, texts: &[&str]) -> Arc<DestinationCounters> {
+        let counters = DestinationCounters::new(key.to_owned());
+        Bequest::new(estate, key.to_owned(), &counters).leave(batch(texts));
+        counters
+    }
+
+    #[test]
+    fn what_one_leaves_the_next_one_takes_once() {
+        let (_dir, folder) = here();
+        let lock = folder.lock().unwrap().unwrap();
+        assert!(folder.take(&lock).unwrap().is_empty(), "nothing to inherit");
+        let estate = Estate::default();
+        leave(&estate, "tcp://a octet", &["one", "two", "a notice", "four"]);
+        leave(&estate, "relp://b", &["five"]);
+        leave(&estate, "tcp://a octet", &["six"]);
+        estate.settle(Some((&folder, &lock))).unwrap();
+        assert!(folder.lock().unwrap().is_none(), "one at a time");
+        drop(lock);
+        let lock = folder.lock().unwrap().unwrap();
+        let taken = folder.take(&lock).unwrap();
+        let keys: Vec<_> = taken.iter().map(|legacy| (legacy.key.as_str(), legacy.records())).collect();
+        assert_eq!(keys, [("tcp://a octet", 4), ("relp://b", 1)]);
+        let first = &taken[0].batches[0];
+        assert_eq!((first.message(3), first.message(4)), (&b"four"[..], &b"six"[..]));
+        assert_eq!(first.entries()[0].stamp(), Some(Stamp { ms: 7, serial: 0 }));
+        assert_eq!((first.entries()[1].stamp(), first.entries()[2].is_record()), (None, false));
+        assert!(folder.take(&lock).unwrap().is_empty(), "taken once");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_lost_and_counted() {
+        let estate = Estate::default();
+        let counters = leave(&estate, "tcp://a", &["one"]);
+        assert!(estate.settle(None).unwrap_err().contains("lock"));
+        assert_eq!(counters.lost_in_all(), 1);
+        leave(&estate, "tcp://a", &["one"]);
+        let mut left = estate.left();
+        left[0].batches.push(batch(&["two"]));
+        let mut out = Vec::new();
+        write(&mut out, &mut left, 20).unwrap();
+        assert_eq!((left[0].written, read(&mut &out[..]).unwrap()[0].records()), (1, 1));
+    }
+
+    #[test]
+    fn folders_and_files_of_others_are_refused() {
+        let (dir, folder) = here();
+        let lock = folder.lock().unwrap().unwrap();
+        let file = dir.path().join("relay/records");
+        std::fs::write(&file, MAGIC).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(folder.take(&lock).unwrap_err().contains("not a file of this user alone"));
+        assert!(!file.exists(), "it does not come up again");
+        std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
+        assert!(folder.take(&lock).is_err());
+        let open_to_all = dir.path().join("open");
+        std::fs::create_dir(&open_to_all).unwrap();
+        std::fs::set_permissions(&open_to_all, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let owner = (Uid::effective(), Gid::effective());
+        assert!(Folder::open(&open_to_all, owner).unwrap_err().contains("chmod 0700"));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("relay"), &link).unwrap();
+        assert!(Folder::open(&link, owner).unwrap_err().contains("cannot open the folder"));
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_back_as_they_were(texts in proptest::collection::vec("[ -~]{1,200}", 1..50)) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let estate = Estate::default();
+            leave(&estate, "k", &texts);
+            let mut out = Vec::new();
+            write(&mut out, &mut estate.left(), u64::MAX).unwrap();
+            let back = read(&mut &out[..]).unwrap();
+            let all: Vec<_> = back[0].batches.iter().flat_map(|batch| {
+                (0..batch.entries().len()).map(|at| batch.message(at).to_vec())
+            }).collect();
+            prop_assert_eq!(all, texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>());
+            // Cut anywhere, it is an error and not half of the records.
+            let cut = out.len() / 2;
+            prop_assert!(read(&mut &out[..cut]).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_safe(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = read(&mut &[MAGIC, &bytes[..]].concat()[..]);
+        }
+    }
+}
