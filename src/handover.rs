@@ -100,6 +100,9 @@ impl Folder {
         let facts = File::from(dir.try_clone().map_err(|error| failed("open", error))?)
             .metadata()
             .map_err(|error| failed("look at", error))?;
+        if facts.mode() & 0o077 != 0 {
+            return Err(format!("handover: {name} is open to others; run: chmod 0700 {name}"));
+        }
         let (uid, gid) = owner;
         if facts.uid() != uid.as_raw() {
             // Ours from an earlier run under another user, or made just now as root.
@@ -111,9 +114,6 @@ impl Folder {
                 ));
             }
             fchown(&dir, Some(uid), Some(gid)).map_err(|errno| failed("give away", errno.into()))?;
-        }
-        if facts.mode() & 0o077 != 0 {
-            return Err(format!("handover: {name} is open to others; run: chmod 0700 {name}"));
         }
         Ok(Self { dir, name })
     }

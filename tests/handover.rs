@@ -1,0 +1,206 @@
+//! What one instance cannot deliver, the next one sends first.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper is a failed test")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use support::fake_auditd::Auditd;
+use support::relay::{Relay, Setup};
+use support::sink::{ClosedPort, Framing, accept, read_to_end};
+use support::{line, serial, temp_dir, wait_until};
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: temp_dir() }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("handover")
+    }
+
+    fn relay(&self, url: &str) -> Setup {
+        Relay::with(&["--to", url, "--handover", self.folder().to_str().unwrap()])
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn serials(bytes: &[u8]) -> Vec<usize> {
+    Framing::Octet.cut(bytes).0.iter().map(|message| serial(&message.text)).collect()
+}
+
+const SHORT: [&str; 2] = ["--drain-timeout", "100ms"];
+
+/// auditd 4.2 reloads: the input ends while the receiver is away, and a new instance starts.
+#[test]
+fn the_next_instance_sends_what_the_last_one_could_not() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let (relay, mut auditd) = place.relay(&url).options(&SHORT).under(Auditd::FirstStart);
+    (0..1000).for_each(|number| auditd.write(&line(number, 50)));
+    let first = relay.id();
+    auditd.close();
+    let exit = relay.exit();
+    assert_eq!((exit.status, exit.number("/destinations/0/handed_over")), (Some(75), 1000), "{exit:?}");
+    assert!(exit.said.contains("handed over 1000"), "{}", exit.said);
+    let file = place.folder().join("records");
+    assert_eq!((mode(&place.folder()), mode(&file)), (0o700, 0o600));
+
+    let (relay, mut auditd) = place.relay(&url).under(Auditd::FirstStart);
+    let mut connection = accept(&port.listen());
+    let reading = std::thread::spawn(move || read_to_end(&mut connection));
+    wait_until("the file is taken", || !file.exists());
+    (1000..1100).for_each(|number| auditd.write(&line(number, 0)));
+    auditd.close();
+    let exit = relay.exit();
+    let received = reading.join().unwrap();
+    assert_eq!(serials(&received), (0..1100).collect::<Vec<_>>());
+    let messages = Framing::Octet.cut(&received).0;
+    assert_eq!((messages[0].pid, messages[0].sequence()), (first, 1), "as it was written by the first");
+    assert_eq!((messages[1000].sequence(), exit.status), (1, Some(0)));
+    assert_eq!((exit.number("/destinations/0/inherited"), exit.number("/destinations/0/sent")), (1000, 1100));
+    assert!(!file.exists());
+}
+
+/// Three in a row without a receiver: everything gathers, in order.
+#[test]
+fn what_is_inherited_and_not_delivered_is_handed_on() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    for round in 0..3 {
+        let (relay, mut auditd) = place.relay(&url).options(&SHORT).under(Auditd::Restart);
+        (0..10).for_each(|number| auditd.write(&line(round * 10 + number, 0)));
+        auditd.close();
+        let exit = relay.exit();
+        assert_eq!(exit.number("/destinations/0/inherited"), round as u64 * 10);
+        assert_eq!(exit.number("/destinations/0/handed_over"), round as u64 * 10 + 10);
+    }
+    let (relay, auditd) = place.relay(&url).under(Auditd::FirstStart);
+    let mut connection = accept(&port.listen());
+    auditd.close();
+    assert_eq!(relay.exit().status, Some(0));
+    assert_eq!(serials(&read_to_end(&mut connection)), (0..30).collect::<Vec<_>>());
+}
+
+/// auditd up to 4.1 starts the new instance while the old one still drains.
+#[test]
+fn a_new_instance_waits_for_the_old_one_and_sends_its_records_first() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let (old, mut feed) = place.relay(&url).options(&["--drain-timeout", "1s"]).under(Auditd::FirstStart);
+    (0..50).for_each(|number| feed.write(&line(number, 0)));
+    old.wait_for("/read", 50);
+    feed.close();
+    let (new, mut feed) = place.relay(&url).under(Auditd::FirstStart);
+    (50..100).for_each(|number| feed.write(&line(number, 0)));
+    new.wait_for("/read", 50);
+    assert_eq!(old.exit().number("/destinations/0/handed_over"), 50);
+    let mut connection = accept(&port.listen());
+    new.wait_for("/destinations/0/sent", 100);
+    feed.close();
+    assert_eq!(new.exit().number("/destinations/0/inherited"), 50);
+    assert_eq!(serials(&read_to_end(&mut connection)), (0..100).collect::<Vec<_>>());
+}
+
+/// Two that are both meant to run: the second does not wait for ever, and says what to do.
+#[test]
+fn a_second_relay_goes_on_without_the_lock() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let (first, first_feed) = place.relay(&url).options(&SHORT).under(Auditd::FirstStart);
+    let other = ClosedPort::new();
+    let to_other = format!("tcp://{}", other.address());
+    let (second, mut feed) = place.relay(&to_other).options(&SHORT).under(Auditd::FirstStart);
+    feed.write(&line(0, 0));
+    let mut connection = accept(&other.listen());
+    second.wait_for("/destinations/0/sent", 1);
+    assert!(second.said().contains("give each a folder of its own"), "{}", second.said());
+    feed.close();
+    assert_eq!(second.exit().status, Some(0));
+    assert_eq!(serials(&read_to_end(&mut connection)), [0]);
+    first_feed.close();
+    assert_eq!(first.exit().status, Some(0));
+}
+
+/// What a reload or a change of the configuration has orphaned is lost, and counted as that.
+#[test]
+fn records_for_a_destination_that_is_gone_are_counted_as_lost() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let (relay, mut auditd) = place.relay(&url).options(&SHORT).under(Auditd::FirstStart);
+    (0..10).for_each(|number| auditd.write(&line(number, 0)));
+    auditd.close();
+    relay.exit();
+    let (relay, auditd) = place.relay("udp://127.0.0.1:9").under(Auditd::FirstStart);
+    auditd.close();
+    let exit = relay.exit_after_reload();
+    assert_eq!(
+        (exit.number("/destinations/1/inherited"), exit.number("/destinations/1/lost/removed")),
+        (10, 10)
+    );
+    assert!(exit.said.contains("not in the configuration any more"), "{}", exit.said);
+}
+
+/// TCP: what the dead connection's peer had acknowledged stays sent, the rest is handed over.
+#[test]
+fn a_living_connection_that_takes_nothing_hands_over_what_is_not_acknowledged() {
+    let place = Place::new();
+    let listener = support::sink::narrow_listener();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let total = 20_000;
+    let (relay, mut auditd) = place.relay(&url).options(&SHORT).under(Auditd::FirstStart);
+    let mut stalled = accept(&listener);
+    (0..total).for_each(|number| auditd.write(&line(number, 100)));
+    relay.wait_for("/read", total as u64);
+    auditd.close();
+    let exit = relay.exit();
+    let handed = exit.number("/destinations/0/handed_over");
+    assert!(handed > 0, "{exit:?}");
+    let (relay, auditd) = place.relay(&url).options(&["--drain-timeout", "20s"]).under(Auditd::FirstStart);
+    let mut connection = accept(&listener);
+    auditd.close();
+    let reading = std::thread::spawn(move || read_to_end(&mut connection));
+    assert_eq!(relay.exit().number("/destinations/0/sent"), handed);
+    let late = {
+        use std::io::Read as _;
+        let (mut bytes, mut space) = (Vec::new(), [0; 65_536]);
+        while let Ok(count @ 1..) = stalled.read(&mut space) {
+            bytes.extend_from_slice(&space[..count]);
+        }
+        bytes
+    };
+    let mut seen: Vec<_> = [serials(&late), serials(&reading.join().unwrap())].concat();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), total);
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_refused() {
+    let place = Place::new();
+    fs::create_dir(place.folder()).unwrap();
+    fs::set_permissions(place.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+    let output = support::relay::run(&[
+        "--config",
+        "none",
+        "--log",
+        "stderr",
+        "--to",
+        "stdout:",
+        "--handover",
+        place.folder().to_str().unwrap(),
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.contains("chmod 0700")), (Some(73), true), "{said}");
+    assert_eq!(fs::metadata(place.folder()).unwrap().uid(), nix::unistd::geteuid().as_raw());
+}
