@@ -232,6 +232,9 @@ impl Relp {
         counters: &DestinationCounters,
     ) -> io::Result<()> {
         loop {
+            // First, since answers may have been heard while there was nothing to send: what is answered makes room,
+            // and nothing more may come to wait for.
+            self.settle(hand, consumer, counters);
             self.check(hand.is_empty())?;
             self.compose(hand, consumer, counters);
             if self.out.is_empty() && hand.is_empty() {
@@ -250,7 +253,6 @@ impl Relp {
                 }
             });
             timeout(patience, forward).await.map_err(|_| silent(patience))??;
-            self.settle(hand, consumer, counters);
         }
     }
 
