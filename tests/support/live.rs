@@ -4,8 +4,9 @@
 //! Whatever a test starts here is ended when its handle is dropped, also when the test panics, and always by
 //! process id. Nothing leaves the machine: sockets are in a temporary folder or on the loopback interface.
 
-#![allow(dead_code, reason = "two test programs share this file and each uses its part")]
+#![allow(dead_code, reason = "several test programs share this file and each uses its part")]
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -31,6 +32,8 @@ pub(crate) enum Need {
     Program(&'static str),
     /// The folder that `.ci/auditd-sid` makes.
     Sid,
+    /// The folder that `.ci/syslog-ng` makes.
+    SyslogNg,
 }
 
 /// Whether everything needed is here. Where it is not, the test is skipped with a line that no test runner
@@ -41,6 +44,9 @@ pub(crate) fn have(needs: &[Need]) -> bool {
         Need::Program(name) if find_program(name).is_none() => Some(format!("no program {name}")),
         Need::Sid if !System::Sid.root().join(".audit-relay-complete").exists() => {
             Some(format!("no {} (.ci/auditd-sid makes it)", System::Sid.root().display()))
+        }
+        Need::SyslogNg if !syslog_ng_root().exists() => {
+            Some(format!("no {} (.ci/syslog-ng makes it)", syslog_ng_root().display()))
         }
         _ => None,
     });
@@ -70,6 +76,12 @@ pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("PATH", PATH).stdin(Stdio::null());
     command
+}
+
+/// The folder with syslog-ng in it.
+pub(crate) fn syslog_ng_root() -> PathBuf {
+    env::var_os("AUDIT_RELAY_SYSLOG_NG_ROOT")
+        .map_or_else(|| "/var/cache/audit-relay-test/syslog-ng".into(), PathBuf::from)
 }
 
 /// The relay under test. `AUDIT_RELAY_BIN` names another one, such as an installed package's.
@@ -103,7 +115,7 @@ pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> boo
 }
 
 /// Ends a child by its id: SIGTERM, and SIGKILL if that takes longer than `patience`.
-fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+pub(crate) fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     if let Ok(Some(status)) = child.try_wait() {
         return Some(status);
     }
@@ -202,6 +214,60 @@ pub(crate) enum Inlet {
     Udp,
     TcpOctet,
     TcpLf,
+    /// imtcp through GnuTLS, no client certificate: "anon", which is what most guides show. It speaks TLS 1.2 only
+    /// unless its priority string is set.
+    TlsGtls,
+    /// As it, with the priority string "NORMAL".
+    TlsGtlsNormal,
+    /// imtcp through GnuTLS, with a client certificate by the same authority.
+    TlsGtlsClient,
+    /// imtcp through OpenSSL, no client certificate.
+    TlsOssl,
+    /// imtcp through OpenSSL, with a client certificate by the same authority.
+    TlsOsslClient,
+    /// imtcp through OpenSSL, with a client certificate that has the name `localhost`.
+    TlsOsslName,
+    Relp,
+    /// imrelp in TLS without a client certificate. Only its OpenSSL can do it.
+    RelpTls,
+    /// imrelp in TLS with a client certificate by the same authority.
+    RelpTlsClient,
+}
+
+impl Inlet {
+    /// Those that need certificates, or the modules that go with them.
+    const SECURE: [Self; 9] = [
+        Self::TlsGtls,
+        Self::TlsGtlsNormal,
+        Self::TlsGtlsClient,
+        Self::TlsOssl,
+        Self::TlsOsslClient,
+        Self::TlsOsslName,
+        Self::Relp,
+        Self::RelpTls,
+        Self::RelpTlsClient,
+    ];
+
+    /// Whether it demands a client certificate.
+    pub(crate) fn demands_certificate(self) -> bool {
+        matches!(self, Self::TlsGtlsClient | Self::TlsOsslClient | Self::TlsOsslName | Self::RelpTlsClient)
+    }
+}
+
+/// The files of a receiver that speaks TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFiles {
+    /// Of the authority that has issued the receiver's certificate and its clients'.
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// The library that imrelp uses; one for all its listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RelpLibrary {
+    GnuTls,
+    OpenSsl,
 }
 
 /// One message as rsyslogd understood it.
@@ -235,10 +301,62 @@ pub(crate) struct Rsyslogd {
     udp: u16,
     tcp_octet: u16,
     tcp_lf: u16,
+    /// The ports of the further inlets.
+    secure: Vec<(Inlet, u16)>,
 }
 
 impl Rsyslogd {
     pub(crate) fn start(system: System, dir: &Path) -> Self {
+        Self::configure(system, dir, "", "", Vec::new())
+    }
+
+    /// With TLS and RELP as well.
+    pub(crate) fn start_secure(system: System, dir: &Path, tls: &TlsFiles, relp: RelpLibrary) -> Self {
+        let inlets = Inlet::SECURE.into_iter().filter(|inlet| {
+            // GnuTLS in imrelp demands a client certificate whatever is configured.
+            *inlet != Inlet::RelpTls || relp == RelpLibrary::OpenSsl
+        });
+        let ports: Vec<(Inlet, u16)> = inlets.zip(free_tcp_ports(Inlet::SECURE.len())).collect();
+        let (ca, certificate, key) = (tls.ca.display(), tls.certificate.display(), tls.key.display());
+        let globals = format!(
+            "\n       defaultNetstreamDriverCAFile=\"{ca}\"\n       \
+             defaultNetstreamDriverCertFile=\"{certificate}\"\n       \
+             defaultNetstreamDriverKeyFile=\"{key}\""
+        );
+        let library = if relp == RelpLibrary::GnuTls { "gnutls" } else { "openssl" };
+        let mut inputs = format!("module(load=\"imrelp\" tls.tlslib=\"{library}\")\n");
+        for (inlet, port) in &ports {
+            let imtcp = |driver: &str, more: &str| {
+                format!(
+                    "imtcp\" streamDriver.Name=\"{driver}\" streamDriver.Mode=\"1\" streamDriver.AuthMode={more}"
+                )
+            };
+            let relp = |more: &str| {
+                format!(
+                    "imrelp\" MaxDataSize=\"128k\" tls=\"on\" tls.myCert=\"{certificate}\" \
+                     tls.myPrivKey=\"{key}\"{more}"
+                )
+            };
+            let kind = match inlet {
+                Inlet::TlsGtls => imtcp("gtls", r#""anon""#),
+                Inlet::TlsGtlsNormal => imtcp("gtls", r#""anon" gnutlsPriorityString="NORMAL""#),
+                Inlet::TlsGtlsClient => imtcp("gtls", r#""x509/certvalid""#),
+                Inlet::TlsOssl => imtcp("ossl", r#""anon""#),
+                Inlet::TlsOsslClient => imtcp("ossl", r#""x509/certvalid""#),
+                Inlet::TlsOsslName => imtcp("ossl", r#""x509/name" permittedPeer=["localhost"]"#),
+                Inlet::Relp => r#"imrelp" MaxDataSize="128k""#.to_owned(),
+                // With an authority it would demand a certificate.
+                Inlet::RelpTls => relp(""),
+                Inlet::RelpTlsClient => relp(&format!(" tls.caCert=\"{ca}\" tls.authMode=\"certvalid\"")),
+                _ => unreachable!("{inlet:?} is always there"),
+            };
+            writeln!(inputs, "input(type=\"{kind} address=\"127.0.0.1\" port=\"{port}\" name=\"{inlet:?}\")")
+                .unwrap();
+        }
+        Self::configure(system, dir, &globals, &inputs, ports)
+    }
+
+    fn configure(system: System, dir: &Path, globals: &str, inputs: &str, secure: Vec<(Inlet, u16)>) -> Self {
         let (udp, tcp_octet, tcp_lf) = free_ports();
         fs::create_dir_all(dir.join("rsyslog")).unwrap();
         let here = dir.display();
@@ -246,7 +364,7 @@ impl Rsyslogd {
         // escaping of bytes the relay forgot.
         let conf = format!(
             r#"global(workDirectory="{here}/rsyslog" maxMessageSize="64k" net.enableDNS="off"
-       parser.escapeControlCharactersOnReceive="off")
+       parser.escapeControlCharactersOnReceive="off"{globals})
 main_queue(queue.type="LinkedList" queue.size="2000000" queue.timeoutShutdown="20000")
 module(load="imuxsock" SysSock.Use="off" SysSock.RateLimit.Interval="0")
 module(load="imudp")
@@ -269,12 +387,12 @@ input(type="imuxsock" Socket="{here}/log.plain" RateLimit.Interval="0"
 input(type="imudp" address="127.0.0.1" port="{udp}" rcvbufSize="64m" name="udp")
 input(type="imtcp" address="127.0.0.1" port="{tcp_octet}" name="tcp-octet")
 input(type="imtcp" address="127.0.0.1" port="{tcp_lf}" name="tcp-lf" SupportOctetCountedFraming="off")
-action(type="omfile" file="{here}/received.jsonl" template="json")
+{inputs}action(type="omfile" file="{here}/received.jsonl" template="json")
 "#
         );
         fs::write(dir.join("rsyslog.conf"), conf).unwrap();
         let child = Self::spawn(system, dir);
-        let mut this = Self { system, dir: dir.to_owned(), child, udp, tcp_octet, tcp_lf };
+        let mut this = Self { system, dir: dir.to_owned(), child, udp, tcp_octet, tcp_lf, secure };
         this.wait_ready();
         this
     }
@@ -301,9 +419,10 @@ action(type="omfile" file="{here}/received.jsonl" template="json")
             assert!(self.child.try_wait().unwrap().is_none(), "rsyslogd ended: {}", self.complaints());
             self.dir.join("log.default").exists()
                 && self.dir.join("log.plain").exists()
-                && fs::read_to_string("/proc/net/udp").unwrap().contains(&udp_line)
+                && fs::read_to_string("/proc/thread-self/net/udp").unwrap().contains(&udp_line)
                 && tcp(self.tcp_octet)
                 && tcp(self.tcp_lf)
+                && self.secure.iter().all(|(_, port)| listens(*port))
         });
         assert!(ready, "rsyslogd does not listen: {}", self.complaints());
     }
@@ -314,7 +433,15 @@ action(type="omfile" file="{here}/received.jsonl" template="json")
         assert!(status.is_some_and(|s| s.success()), "rsyslogd: {status:?} {}", self.complaints());
     }
 
-    /// Starts it again after [`Self::stop`], on the same addresses and appending to the same file.
+    /// Kills rsyslogd; what it has not written is gone.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.child.id();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        assert!(wait_until(Duration::from_secs(10), || !is_running(pid)), "rsyslogd outlives SIGKILL");
+    }
+
+    /// Starts it again after [`Self::stop`] or [`Self::kill`], on the same addresses and appending to the same file.
     pub(crate) fn start_again(&mut self) {
         self.child = Self::spawn(self.system, &self.dir);
         self.wait_ready();
@@ -328,36 +455,26 @@ action(type="omfile" file="{here}/received.jsonl" template="json")
             Inlet::Udp => format!("udp://127.0.0.1:{}", self.udp),
             Inlet::TcpOctet => format!("tcp://127.0.0.1:{}", self.tcp_octet),
             Inlet::TcpLf => format!("tcp://127.0.0.1:{}", self.tcp_lf),
+            Inlet::Relp => format!("relp://127.0.0.1:{}", self.port(inlet)),
+            Inlet::RelpTls | Inlet::RelpTlsClient => format!("relps://127.0.0.1:{}", self.port(inlet)),
+            _ => format!("tls://127.0.0.1:{}", self.port(inlet)),
         }
+    }
+
+    /// The port of one of the further inlets.
+    pub(crate) fn port(&self, inlet: Inlet) -> u16 {
+        let known = self.secure.iter().find(|(known, _)| *known == inlet);
+        known.unwrap_or_else(|| panic!("no {inlet:?} in this configuration")).1
     }
 
     /// Everything written so far, in the order of arrival.
     pub(crate) fn messages(&self) -> Vec<Message> {
-        let bytes = fs::read(self.dir.join("received.jsonl")).unwrap_or_default();
-        let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-        bytes[..whole]
-            .split_inclusive(|&b| b == b'\n')
-            .map(|line| {
-                serde_json::from_slice(line)
-                    .unwrap_or_else(|e| panic!("rsyslogd wrote {:?}: {e}", String::from_utf8_lossy(line)))
-            })
-            .collect()
+        messages_in(&self.dir.join("received.jsonl"))
     }
 
     /// Everything written, once that is at least `count` messages or `limit` has passed.
     pub(crate) fn wait_for(&self, count: usize, limit: Duration) -> Vec<Message> {
-        let lines = || {
-            let bytes = fs::read(self.dir.join("received.jsonl")).unwrap_or_default();
-            bytes.iter().filter(|&&b| b == b'\n').count()
-        };
-        wait_until(limit, || {
-            let enough = lines() >= count;
-            if !enough {
-                thread::sleep(Duration::from_millis(20));
-            }
-            enough
-        });
-        self.messages()
+        wait_for_messages(&self.dir.join("received.jsonl"), count, limit)
     }
 
     fn complaints(&self) -> String {
@@ -369,6 +486,50 @@ impl Drop for Rsyslogd {
     fn drop(&mut self) {
         end(&mut self.child, Duration::from_secs(10));
     }
+}
+
+/// Every message in a file of JSON lines, in the order of arrival.
+pub(crate) fn messages_in(file: &Path) -> Vec<Message> {
+    let bytes = fs::read(file).unwrap_or_default();
+    let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+    bytes[..whole]
+        .split_inclusive(|&b| b == b'\n')
+        .map(|line| {
+            serde_json::from_slice(line)
+                .unwrap_or_else(|e| panic!("the receiver wrote {:?}: {e}", String::from_utf8_lossy(line)))
+        })
+        .collect()
+}
+
+/// Every message in the file, once those are at least `count` or `limit` has passed.
+pub(crate) fn wait_for_messages(file: &Path, count: usize, limit: Duration) -> Vec<Message> {
+    let lines = || {
+        let bytes = fs::read(file).unwrap_or_default();
+        bytes.iter().filter(|&&b| b == b'\n').count()
+    };
+    wait_until(limit, || {
+        let enough = lines() >= count;
+        if !enough {
+            thread::sleep(Duration::from_millis(20));
+        }
+        enough
+    });
+    messages_in(file)
+}
+
+/// Whether someone listens on this loopback port. A connection without a handshake would make a TLS receiver
+/// complain, and occupies some that take one at a time.
+pub(crate) fn listens(port: u16) -> bool {
+    let line = format!(" 0100007F:{port:04X} 00000000:0000 0A ");
+    fs::read_to_string("/proc/thread-self/net/tcp").unwrap().contains(&line)
+}
+
+/// Loopback ports that nothing listens on.
+pub(crate) fn free_tcp_ports(count: usize) -> Vec<u16> {
+    // All are held until the last is found, so that they differ.
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 /// Three loopback ports that nothing listens on: imudp and the restart of imtcp need them to be known beforehand.
@@ -500,6 +661,14 @@ pub(crate) struct Destination {
     pub(crate) url: String,
     pub(crate) sent: u64,
     pub(crate) lost: std::collections::BTreeMap<String, u64>,
+    /// Messages handed to the network more than once.
+    #[serde(default)]
+    pub(crate) replayed: u64,
+    #[serde(default)]
+    pub(crate) reconnects: u64,
+    /// Bytes of whole messages, framing included and TLS not.
+    #[serde(default)]
+    pub(crate) bytes: u64,
 }
 
 impl Destination {

@@ -12,8 +12,12 @@
 )]
 
 pub(crate) mod fake_auditd;
+pub(crate) mod network;
+pub(crate) mod pki;
 pub(crate) mod relay;
+pub(crate) mod relp_sink;
 pub(crate) mod sink;
+pub(crate) mod tls_sink;
 
 use std::time::{Duration, Instant};
 use std::{fs, thread};
