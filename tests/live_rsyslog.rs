@@ -7,66 +7,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "for whoever reads a failure")]
 
+#[path = "support/capture.rs"]
+mod capture;
 #[path = "support/live.rs"]
 mod live;
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use live::{Inlet, Message, Need, Relay, Rsyslogd, System, expected_text, record_millis, record_type};
+use capture::{
+    Arrival, HOST, assert_same, capture, check_headers, check_short_headers, count, kernel_limit, rounds,
+    sequence_ids, sockets_hold, texts, texts_of,
+};
+use live::{Inlet, Message, Need, Relay, Rsyslogd, System};
 
-const HOST: &str = "relay-test.example";
-
-/// The capture: its lines without line feeds.
-fn capture() -> Vec<Vec<u8>> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/string.log");
-    let bytes = fs::read(file).unwrap();
-    bytes.strip_suffix(b"\n").unwrap().split(|&b| b == b'\n').map(<[u8]>::to_vec).collect()
-}
-
-/// The texts that have to arrive for these lines: all but the EOE records.
-fn texts(lines: &[Vec<u8>]) -> Vec<String> {
-    lines.iter().map(|line| expected_text(line)).filter(|text| record_type(text) != "EOE").collect()
-}
-
-fn count(n: usize) -> u64 {
-    n.try_into().unwrap()
-}
-
-/// Fails at the first place where the two differ, which a comparison of six thousand lines would not show.
-fn assert_same(arrived: &[String], expected: &[String]) {
-    for (n, (a, e)) in arrived.iter().zip(expected).enumerate() {
-        assert_eq!(a, e, "record {n} of {}", expected.len());
+/// Every header field of every message that this inlet's form has.
+fn check_all_headers(messages: &[Message], inlet: Inlet, relay: u32) {
+    match inlet {
+        Inlet::UnixDefault => check_short_headers(messages, relay),
+        _ => check_headers(messages, relay),
     }
-    assert_eq!(arrived.len(), expected.len(), "records arrived, records expected");
-}
-
-/// Every header field of every message.
-fn check_headers(messages: &[Message], inlet: Inlet, relay: u32) {
-    for (n, m) in messages.iter().enumerate() {
-        let at = format!("message {n}: {m:?}");
-        assert_eq!(m.facility, "local6", "{at}");
-        assert_eq!(m.severity, "info", "{at}");
-        assert_eq!(m.app, "auditd", "{at}");
-        assert_eq!(m.pid, relay.to_string(), "{at}");
-        if inlet == Inlet::UnixDefault {
-            // RFC 3164 has no more; host and time are rsyslogd's own.
-            continue;
-        }
-        assert_eq!(m.host, HOST, "{at}");
-        assert_eq!(m.msgid, record_type(m.text()), "{at}");
-        let time: jiff::Timestamp = m.time.parse().unwrap();
-        assert_eq!(time.as_microsecond(), record_millis(m.text()) * 1000, "{at}");
-        assert!(m.sd.starts_with("[meta sequenceId=\"") && m.sd.ends_with("\"]"), "{at}");
-    }
-}
-
-/// The relay's `meta sequenceId` counts the messages of a destination from 1.
-fn sequence_ids(messages: &[Message]) -> Vec<u64> {
-    let id = |m: &Message| m.sd.split('"').nth(1)?.parse().ok();
-    messages.iter().map(|m| id(m).unwrap_or_else(|| panic!("no sequenceId: {m:?}"))).collect()
 }
 
 /// The whole capture through one inlet.
@@ -91,7 +50,7 @@ fn delivers_all(system: System, inlet: Inlet, options: &[&str]) {
     let messages = rsyslogd.wait_for(expected.len(), Duration::from_secs(20));
 
     assert!(status.success(), "{status}: {report:?}");
-    let mut arrived: Vec<String> = messages.iter().map(|m| m.text().to_owned()).collect();
+    let mut arrived = texts_of(&messages);
     let mut expected = expected;
     if inlet == Inlet::Udp {
         // UDP promises no order, only that what arrives is whole; on loopback with this buffer all arrives.
@@ -99,7 +58,7 @@ fn delivers_all(system: System, inlet: Inlet, options: &[&str]) {
         expected.sort_unstable();
     }
     assert_same(&arrived, &expected);
-    check_headers(&messages, inlet, pid);
+    check_all_headers(&messages, inlet, pid);
     if inlet != Inlet::UnixDefault {
         let mut ids = sequence_ids(&messages);
         if inlet == Inlet::Udp {
@@ -171,9 +130,9 @@ fn survives_a_quiet_restart(inlet: Inlet) {
     let messages = rsyslogd.wait_for(expected.len(), Duration::from_secs(30));
     let (status, report) = relay.finish();
 
-    let arrived: Vec<String> = messages.iter().map(|m| m.text().to_owned()).collect();
+    let arrived = texts_of(&messages);
     assert_same(&arrived, &expected);
-    check_headers(&messages, inlet, pid);
+    check_all_headers(&messages, inlet, pid);
     assert!(status.success(), "{status}: {report:?}");
     report.check_sum();
     assert_eq!(report.read, count(lines.len()));
@@ -202,13 +161,7 @@ fn survives_a_restart_under_load(inlet: Inlet) {
     }
     let dir = live::temp_dir();
     let mut rsyslogd = Rsyslogd::start(System::Host, dir.path());
-    // Each round of the capture is marked, so that every record fed is a different one.
-    let rounds: Vec<Vec<Vec<u8>>> = (0..20)
-        .map(|round| {
-            let marked = |line: Vec<u8>| [line, format!(" round={round}").into_bytes()].concat();
-            capture().into_iter().map(marked).collect()
-        })
-        .collect();
+    let rounds = rounds(20);
     let fed: Vec<String> = rounds.iter().flat_map(|round| texts(round)).collect();
     let mut relay = Relay::start(dir.path(), &rsyslogd.url(inlet), &["--hostname", HOST]);
 
@@ -228,7 +181,7 @@ fn survives_a_restart_under_load(inlet: Inlet) {
     third.iter().for_each(|round| relay.feed(round));
     // The last record of all: when it is there, so is all that is going to come.
     let last = fed.last().unwrap().clone();
-    let arrived = || rsyslogd.messages().into_iter().map(|m| m.text().to_owned()).collect::<Vec<_>>();
+    let arrived = || texts_of(&rsyslogd.messages());
     let complete = live::wait_until(Duration::from_secs(60), || arrived().contains(&last));
     let arrived = arrived();
     let (status, report) = relay.finish();
@@ -236,28 +189,12 @@ fn survives_a_restart_under_load(inlet: Inlet) {
     assert!(status.success(), "{status}: {report:?}");
     assert!(stopped < arrived.len(), "nothing arrived after the restart");
 
-    // No torn or strange message, and how often each arrived.
-    let mut times: HashMap<&str, u64> = fed.iter().map(|text| (text.as_str(), 0)).collect();
-    for text in &arrived {
-        *times.get_mut(text.as_str()).unwrap_or_else(|| panic!("not a record of the input: {text:?}")) += 1;
-    }
-    // Order: without what was sent a second time, positions only grow.
-    let place: HashMap<&str, usize> = fed.iter().enumerate().map(|(n, text)| (text.as_str(), n)).collect();
-    let mut seen = vec![false; fed.len()];
-    let mut highest = None;
-    for text in &arrived {
-        let n = place[text.as_str()];
-        if !std::mem::replace(&mut seen[n], true) {
-            assert!(highest < Some(n), "record {n} after {highest:?}");
-            highest = Some(n);
-        }
-    }
+    let arrival = Arrival::judge(&fed, &arrived);
     // The rounds that were read with the receiver back are all there.
     let back: usize = third.iter().map(|round| texts(round).len()).sum();
-    assert!(seen[fed.len() - back..].iter().all(|&s| s), "records read after the return are missing");
+    assert!(arrival.seen[fed.len() - back..].iter().all(|&s| s), "records read after the return are missing");
 
-    let missing = count(seen.iter().filter(|&&s| !s).count());
-    let doubled: u64 = times.values().map(|&n| n.saturating_sub(1)).sum();
+    let (missing, doubled) = (arrival.missing(), arrival.doubled);
     println!("{inlet:?}: {} records, {missing} missing, {doubled} twice; {report:?}", fed.len());
     report.check_sum();
     assert_eq!(report.read, count(rounds.iter().map(Vec::len).sum()));
@@ -269,19 +206,12 @@ fn survives_a_restart_under_load(inlet: Inlet) {
     // What went unnoticed had left the relay and was in the sockets of a receiver that closed them.
     let unnoticed = missing - destination.lost();
     if inlet == Inlet::TcpOctet {
-        let bytes: u64 = seen.iter().zip(&fed).filter(|(s, _)| !**s).map(|(_, text)| count(text.len())).sum();
-        let sockets = kernel_limit("net/ipv4/tcp_wmem") + kernel_limit("net/ipv4/tcp_rmem");
+        let (bytes, sockets) = (arrival.missing_bytes(&fed), sockets_hold());
         assert!(bytes <= sockets, "{bytes} bytes missing, sockets hold {sockets}");
     } else {
         let queue = kernel_limit("net/unix/max_dgram_qlen") + 1;
         assert!(unnoticed <= queue, "{unnoticed} missing, the socket holds {queue}");
     }
-}
-
-/// The last number in a file under `/proc/sys`.
-fn kernel_limit(name: &str) -> u64 {
-    let text = fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap();
-    text.split_whitespace().last().unwrap().parse().unwrap()
 }
 
 #[test]

@@ -292,6 +292,15 @@ impl Message {
     }
 }
 
+/// What rsyslogd does with a message before it goes on reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// It takes it into memory, as it is installed. To imrelp that is enough for an answer.
+    Memory,
+    /// It writes it to the file. Killed, it loses nothing that imrelp has answered.
+    Direct,
+}
+
 /// A running rsyslogd with one listener per [`Inlet`], writing what it understands as JSON lines.
 #[derive(Debug)]
 pub(crate) struct Rsyslogd {
@@ -307,11 +316,17 @@ pub(crate) struct Rsyslogd {
 
 impl Rsyslogd {
     pub(crate) fn start(system: System, dir: &Path) -> Self {
-        Self::configure(system, dir, "", "", Vec::new())
+        Self::configure(system, dir, Queue::Memory, "", "", Vec::new())
     }
 
     /// With TLS and RELP as well.
-    pub(crate) fn start_secure(system: System, dir: &Path, tls: &TlsFiles, relp: RelpLibrary) -> Self {
+    pub(crate) fn start_secure(
+        system: System,
+        dir: &Path,
+        tls: &TlsFiles,
+        relp: RelpLibrary,
+        queue: Queue,
+    ) -> Self {
         let inlets = Inlet::SECURE.into_iter().filter(|inlet| {
             // GnuTLS in imrelp demands a client certificate whatever is configured.
             *inlet != Inlet::RelpTls || relp == RelpLibrary::OpenSsl
@@ -353,11 +368,22 @@ impl Rsyslogd {
             writeln!(inputs, "input(type=\"{kind} address=\"127.0.0.1\" port=\"{port}\" name=\"{inlet:?}\")")
                 .unwrap();
         }
-        Self::configure(system, dir, &globals, &inputs, ports)
+        Self::configure(system, dir, queue, &globals, &inputs, ports)
     }
 
-    fn configure(system: System, dir: &Path, globals: &str, inputs: &str, secure: Vec<(Inlet, u16)>) -> Self {
+    fn configure(
+        system: System,
+        dir: &Path,
+        queue: Queue,
+        globals: &str,
+        inputs: &str,
+        secure: Vec<(Inlet, u16)>,
+    ) -> Self {
         let (udp, tcp_octet, tcp_lf) = free_ports();
+        let queue = match queue {
+            Queue::Memory => r#"queue.type="LinkedList" queue.size="2000000" queue.timeoutShutdown="20000""#,
+            Queue::Direct => r#"queue.type="Direct""#,
+        };
         fs::create_dir_all(dir.join("rsyslog")).unwrap();
         let here = dir.display();
         // Escaping on receipt is off so that the file shows the bytes the relay sent and not rsyslogd's own
@@ -365,7 +391,7 @@ impl Rsyslogd {
         let conf = format!(
             r#"global(workDirectory="{here}/rsyslog" maxMessageSize="64k" net.enableDNS="off"
        parser.escapeControlCharactersOnReceive="off"{globals})
-main_queue(queue.type="LinkedList" queue.size="2000000" queue.timeoutShutdown="20000")
+main_queue({queue})
 module(load="imuxsock" SysSock.Use="off" SysSock.RateLimit.Interval="0")
 module(load="imudp")
 module(load="imtcp")
@@ -439,6 +465,8 @@ input(type="imtcp" address="127.0.0.1" port="{tcp_lf}" name="tcp-lf" SupportOcte
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         assert!(wait_until(Duration::from_secs(10), || !is_running(pid)), "rsyslogd outlives SIGKILL");
+        // It cannot do that itself; a new process may have got the number in it by now.
+        fs::remove_file(self.dir.join("rsyslogd.pid")).unwrap();
     }
 
     /// Starts it again after [`Self::stop`] or [`Self::kill`], on the same addresses and appending to the same file.

@@ -3,6 +3,8 @@
 //! Promise: whatever is made here is right in every respect but the one that is asked for. Law: every file can
 //! be read by whom it is for and, if it is a key, by nobody else: the relay refuses a key that is open to all.
 
+#![allow(dead_code, reason = "several test programs share this file and each uses its part")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
