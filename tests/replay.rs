@@ -1,5 +1,5 @@
-//! What `replay` promises when a slow TCP receiver is killed again and again: with a margin, nothing is missing;
-//! without one, at most what the dead receivers' own kernels had acknowledged and nobody read.
+//! What `replay` promises when a slow TCP or TLS receiver is killed again and again: with a margin, nothing is
+//! missing; without one, at most what the dead receivers' own kernels had acknowledged and nobody read.
 //!
 //! A record that comes twice keeps its sequenceId, so a receiver can tell.
 
@@ -8,15 +8,17 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
+use support::pki::{Kind, Pki};
 use support::relay::{Exit, Relay};
-use support::sink::{Framing, accept, read_to_end, reset};
-use support::{line, serial};
+use support::sink::{self, Framing, read_to_end};
+use support::tls_sink::{Demands, TlsConnection, TlsSink};
+use support::{line, serial, temp_dir};
 
 /// Enough that the bound below is far smaller, and that the feed outlasts receivers that lose all they can.
 const RECORDS: usize = 240_000;
@@ -28,8 +30,48 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 /// Bytes that a receiver reads before it is killed.
 const LIFE: usize = 1_500_000;
 
+/// What a TLS receiver of this kind has taken from its kernel and not handed out: records in pieces, and content.
+const IN_TLS: usize = 128 * 1024;
+
+enum Receiver {
+    Tcp(TcpListener),
+    Tls(TlsSink),
+}
+
+enum Connection {
+    Tcp(TcpStream),
+    Tls(Box<TlsConnection>),
+}
+
+impl Receiver {
+    fn accept(&self) -> Connection {
+        match self {
+            Self::Tcp(listener) => Connection::Tcp(sink::accept(listener)),
+            Self::Tls(sink) => Connection::Tls(Box::new(sink.accept())),
+        }
+    }
+}
+
+impl Connection {
+    fn reset(self) {
+        match self {
+            Self::Tcp(connection) => sink::reset(connection),
+            Self::Tls(connection) => connection.reset(),
+        }
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(connection) => connection.read(buffer),
+            Self::Tls(connection) => connection.read(buffer),
+        }
+    }
+}
+
 /// Reads up to `limit` bytes and no faster than 64 KiB in 2 ms, so that more waits in the sockets.
-fn read_slowly(connection: &mut TcpStream, limit: usize) -> Vec<u8> {
+fn read_slowly(connection: &mut Connection, limit: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut space = vec![0; 64 * 1024];
     while bytes.len() < limit {
@@ -48,23 +90,38 @@ struct Outcome {
     unread_at_most: usize,
 }
 
-/// Feeds the relay, and kills its receiver [`KILLS`] times.
-fn kill_a_slow_receiver(replay: &str) -> Outcome {
+fn kill_a_slow_tcp_receiver(replay: &str) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // A fixed size, inherited by the connections, so that what a dead receiver's kernel can have had is known.
     SockRef::from(&listener).set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
     let unread_at_most = KILLS * SockRef::from(&listener).recv_buffer_size().unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
-    let (relay, feed) = Relay::to(&url).options(&["--replay", replay, "--drain-timeout", "30s"]).by_hand();
+    kill_a_slow_receiver(&Receiver::Tcp(listener), &["--to", &url, "--replay", replay], unread_at_most)
+}
+
+fn kill_a_slow_tls_receiver(replay: &str) -> Outcome {
+    let dir = temp_dir();
+    let pki = Pki::new(dir.path());
+    let server = pki.server("server", Kind::Good);
+    let sink = TlsSink::with(&server, Demands { receive_buffer: Some(RECEIVE_BUFFER), ..Demands::default() });
+    let buffer = SockRef::from(sink.listener()).recv_buffer_size().unwrap();
+    let (url, ca) = (sink.url("tls"), pki.ca_file());
+    let arguments = ["--to", &url, "--tls-ca", ca.to_str().unwrap(), "--replay", replay];
+    kill_a_slow_receiver(&Receiver::Tls(sink), &arguments, KILLS * (buffer + IN_TLS))
+}
+
+/// Feeds the relay, and kills its receiver [`KILLS`] times.
+fn kill_a_slow_receiver(receiver: &Receiver, arguments: &[&str], unread_at_most: usize) -> Outcome {
+    let (relay, feed) = Relay::with(arguments).options(&["--drain-timeout", "30s"]).by_hand();
     let input = (0..RECORDS).flat_map(|number| line(number, 150)).collect();
     let feeding = feed.write_on_a_thread(input);
     let mut connections = Vec::new();
     for _ in 0..KILLS {
-        let mut connection = accept(&listener);
+        let mut connection = receiver.accept();
         connections.push(read_slowly(&mut connection, LIFE));
-        reset(connection);
+        connection.reset();
     }
-    let mut last = accept(&listener);
+    let mut last = receiver.accept();
     let reading = thread::spawn(move || read_to_end(&mut last));
     feeding.join().unwrap().close();
     let exit = relay.exit();
@@ -84,9 +141,7 @@ fn kill_a_slow_receiver(replay: &str) -> Outcome {
     Outcome { exit, missing: RECORDS - seen.len(), twice, unread_at_most }
 }
 
-#[test]
-fn with_a_margin_nothing_is_missing() {
-    let outcome = kill_a_slow_receiver("8MiB");
+fn nothing_is_missing(outcome: &Outcome) {
     assert_eq!(outcome.missing, 0);
     assert_eq!(outcome.exit.number("/destinations/0/sent"), RECORDS as u64);
     let replayed = outcome.exit.number("/destinations/0/replayed");
@@ -97,12 +152,30 @@ fn with_a_margin_nothing_is_missing() {
     );
 }
 
-#[test]
-fn by_default_only_what_dead_receivers_had_not_read_is_missing() {
-    let outcome = kill_a_slow_receiver("unacked");
+fn only_what_was_not_read_is_missing(outcome: &Outcome) {
     // A message is longer than the line that it carries.
     let missing_bytes = outcome.missing * line(0, 150).len();
     assert!(missing_bytes <= outcome.unread_at_most, "{} missing", outcome.missing);
     assert_eq!(outcome.exit.number("/destinations/0/sent"), RECORDS as u64);
     assert!(outcome.exit.number("/destinations/0/replayed") > 0);
+}
+
+#[test]
+fn with_a_margin_nothing_is_missing() {
+    nothing_is_missing(&kill_a_slow_tcp_receiver("8MiB"));
+}
+
+#[test]
+fn with_a_margin_nothing_is_missing_in_tls() {
+    nothing_is_missing(&kill_a_slow_tls_receiver("8MiB"));
+}
+
+#[test]
+fn by_default_only_what_dead_receivers_had_not_read_is_missing() {
+    only_what_was_not_read_is_missing(&kill_a_slow_tcp_receiver("unacked"));
+}
+
+#[test]
+fn by_default_only_what_dead_receivers_had_not_read_is_missing_in_tls() {
+    only_what_was_not_read_is_missing(&kill_a_slow_tls_receiver("unacked"));
 }

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
@@ -244,8 +245,9 @@ impl Inlet {
         Self::TlsOsslClient,
         Self::TlsOsslName,
         Self::Relp,
-        Self::RelpTls,
+        // Before the one without an authority: librelp's OpenSSL takes the files of the first listener for all.
         Self::RelpTlsClient,
+        Self::RelpTls,
     ];
 
     /// Whether it demands a client certificate.
@@ -548,25 +550,27 @@ pub(crate) fn wait_for_messages(file: &Path, count: usize, limit: Duration) -> V
 /// Whether someone listens on this loopback port. A connection without a handshake would make a TLS receiver
 /// complain, and occupies some that take one at a time.
 pub(crate) fn listens(port: u16) -> bool {
-    let line = format!(" 0100007F:{port:04X} 00000000:0000 0A ");
+    // Whatever its own address is; 0A is the state.
+    let line = format!(":{port:04X} 00000000:0000 0A ");
     fs::read_to_string("/proc/thread-self/net/tcp").unwrap().contains(&line)
 }
 
-/// Loopback ports that nothing listens on.
+/// Loopback ports that nothing listens on, below those that the kernel gives to connections: a receiver that is
+/// away for a moment must find its port free when it comes back.
 pub(crate) fn free_tcp_ports(count: usize) -> Vec<u16> {
-    // All are held until the last is found, so that they differ.
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two test programs at once start at different places; the threads of one never get the same port.
+    let start = u16::try_from(std::process::id() % 18_000).unwrap();
+    let candidates =
+        std::iter::repeat_with(|| 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed) % 18_000) % 18_000);
+    candidates.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).take(count).collect()
 }
 
 /// Three loopback ports that nothing listens on: imudp and the restart of imtcp need them to be known beforehand.
 fn free_ports() -> (u16, u16, u16) {
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let two = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = |address: io::Result<std::net::SocketAddr>| address.unwrap().port();
-    (port(udp.local_addr()), port(one.local_addr()), port(two.local_addr()))
+    let tcp = free_tcp_ports(2);
+    (udp.local_addr().unwrap().port(), tcp[0], tcp[1])
 }
 
 // ---------------------------------------------------------------------------------------------------------
