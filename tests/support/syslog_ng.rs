@@ -60,18 +60,16 @@ impl SyslogNg {
             );
             names += &format!("source({inlet:?}); ");
         }
+        let template = "$(format-json inlet=$SOURCE time=$ISODATE host=$HOST app=$PROGRAM pid=$PID \
+                        msgid=$MSGID sd=$SDATA facility=$FACILITY severity=$LEVEL msg=$MSG)\\n";
         // flow-control: a sender that is too fast waits; without it syslog-ng drops.
         let conf = format!(
             r#"@version: current
 options {{ use-dns(no); dns-cache(no); keep-hostname(yes); log-msg-size(131072); frac-digits(6); }};
-{sources}destination file {{
-  file("{here}/syslog-ng.jsonl" template("$(format-json inlet=$SOURCE time=$ISODATE host=$HOST app=$PROGRAM
-    pid=$PID msgid=$MSGID sd=$SDATA facility=$FACILITY severity=$LEVEL msg=$MSG)\n"));
-}};
+{sources}destination file {{ file("{here}/syslog-ng.jsonl" template("{template}")); }};
 log {{ {names}destination(file); flags(flow-control); }};
 "#
-        )
-        .replace("$PROGRAM\n    ", "$PROGRAM ");
+        );
         fs::write(dir.join("syslog-ng.conf"), conf).unwrap();
         let child = Self::spawn(dir);
         let mut this = Self { dir: dir.to_owned(), child, ports };
