@@ -265,7 +265,12 @@ fn survives_a_restart_under_load(inlet: Inlet, margin: Option<&str>) {
     let fed: Vec<String> = rounds.iter().flat_map(|round| texts(round)).collect();
     let mut options = secrets.options(false);
     options.extend(["--hostname".to_owned(), HOST.to_owned()]);
-    options.extend(margin.into_iter().flat_map(|margin| ["--replay".to_owned(), margin.to_owned()]));
+    // A margin is part of what the queue holds.
+    options.extend(
+        margin
+            .into_iter()
+            .flat_map(|margin| ["--queue-size", "256MiB", "--replay", margin].map(str::to_owned)),
+    );
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let mut relay = Relay::start(dir.path(), &rsyslogd.url(inlet), &options);
 

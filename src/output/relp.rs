@@ -152,6 +152,9 @@ impl Relp {
                     }
                     // Less than there was room for: that was all, and asking again would cost a system call.
                     if count < space.len() && answered {
+                        if !self.window.is_answered() {
+                            self.wire.acknowledge_now();
+                        }
                         return Poll::Ready(Ok(()));
                     }
                 }

@@ -292,6 +292,10 @@ impl Tls {
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// What the session was made with.
     pub(super) fn material(&self) -> &Material {
         &self.material

@@ -92,6 +92,17 @@ impl Wire {
         }
     }
 
+    /// Has our kernel acknowledge at once what it has received, instead of waiting for something to send: a
+    /// receiver that writes its answers one by one may have to wait for that (Nagle's algorithm) before the next.
+    /// Holds for the moment only. It is of no matter if it fails.
+    pub(super) fn acknowledge_now(&self) {
+        match self {
+            Self::Tcp(socket) => drop(SockRef::from(socket).set_tcp_quickack(true)),
+            Self::Tls(tls) => drop(SockRef::from(tls.socket()).set_tcp_quickack(true)),
+            Self::Unix(_) => {}
+        }
+    }
+
     /// Says that nothing follows. The kernel goes on delivering what it holds after we are gone.
     pub(super) async fn finish(&mut self) {
         match self {
