@@ -7,9 +7,13 @@
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signalfd::SignalFd;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::unix::AsyncFd;
 
 /// Messages that [`send_many`] takes in one call at most.
@@ -138,6 +142,51 @@ pub fn watch_signals(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
     unsafe { AsyncFd::register(signals) }.map_err(Into::into)
 }
 
+/// A timer with steps of nanoseconds; the runtime's own have steps of a millisecond.
+#[derive(Debug)]
+pub struct Timer(TimerFd);
+
+impl Timer {
+    /// A timer that is not set.
+    ///
+    /// # Errors
+    /// The system has no descriptor left, or no room in its epoll.
+    pub fn new() -> io::Result<AsyncFd<Self>> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = Self(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?);
+        // SAFETY: the timer owns one descriptor, answers as_raw_fd with it always, and keeps it open until it is
+        // dropped.
+        unsafe { AsyncFd::register(timer) }.map_err(Into::into)
+    }
+
+    /// Lets it expire once, after `time`. An expiry that nobody has waited for is taken back.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn set(&self, time: Duration) -> io::Result<()> {
+        let expiration = Expiration::OneShot(TimeSpec::from_duration(time));
+        Ok(self.0.set(expiration, TimerSetTimeFlags::empty())?)
+    }
+
+    /// Takes note of its expiry. False if it has not expired.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn has_expired(&self) -> io::Result<bool> {
+        match self.0.wait() {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
 /// Drops every capability from the bounding set, as far as CAP_SETPCAP allows it: a precaution, since
 /// no_new_privs keeps execve(2) from giving any back.
 pub fn drop_bounding_set() {
@@ -258,7 +307,6 @@ pub fn clock_state() -> Option<(bool, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixDatagram;
 
     #[test]

@@ -5,8 +5,8 @@
 //! answers nothing for `tcp-user-timeout` is given up; what it says is read in small, bounded pieces.
 //!
 //! The batches hold bare messages; the frames around them are made here, because transaction numbers belong to the
-//! connection. While there is much to send, the next messages wait until half of the window is free, so that a
-//! receiver which answers one by one does not get them one by one.
+//! connection. While there is much to send, the next messages wait until half of the window is free, and answers are
+//! left to gather for a moment, so that a receiver which answers one by one costs no system call for each.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use super::hand::Hand;
@@ -21,11 +22,17 @@ use super::service::Service;
 use super::stream::closed_by_receiver;
 use super::wire::Wire;
 use crate::queue::Consumer;
+use crate::sys::Timer;
 use crate::syslog::relp::{Reader, RelpError, Said, Settled, Window, offers, put_frame, takes_syslog};
 use crate::telemetry::{DestinationCounters, Reason};
 
 /// Frames are made for one write until they have this many bytes.
 const WRITE_BYTES: usize = 64 * 1024;
+
+/// How long to let answers gather while more is to be sent than the window has room for. rsyslogd 8.2302 answers
+/// some 90 messages in a millisecond, one write each: with this pause a message costs the relay two fifths of what
+/// it costs without, at the same rate (tuning.md).
+const GATHERING: Duration = Duration::from_micros(300);
 
 /// Reads of answers in one go.
 const READS_AT_ONCE: usize = 8;
@@ -47,10 +54,23 @@ pub(super) struct Relp {
     /// Position up to which the receiver has answered.
     acknowledged: u64,
     patience: Duration,
+    timer: AsyncFd<Timer>,
     /// Our `close` is sent; its number.
     closing: Option<u32>,
     /// The receiver wants the connection to end.
     closed: bool,
+}
+
+/// Waits for less than the millisecond in which the runtime's timers count.
+async fn pause(timer: &AsyncFd<Timer>, time: Duration) -> io::Result<()> {
+    timer.get_ref().set(time)?;
+    loop {
+        let mut ready = timer.readable().await?;
+        if ready.get_inner().has_expired()? {
+            return Ok(());
+        }
+        ready.clear_ready();
+    }
 }
 
 fn violated(error: RelpError) -> io::Error {
@@ -70,6 +90,7 @@ impl Relp {
             out: BytesMut::with_capacity(WRITE_BYTES + WRITE_BYTES / 4),
             acknowledged: 0,
             patience: service.tcp_user_timeout,
+            timer: Timer::new()?,
             closing: None,
             closed: false,
         };
@@ -152,9 +173,6 @@ impl Relp {
                     }
                     // Less than there was room for: that was all, and asking again would cost a system call.
                     if count < space.len() && answered {
-                        if !self.window.is_answered() {
-                            self.wire.acknowledge_now();
-                        }
                         return Poll::Ready(Ok(()));
                     }
                 }
@@ -203,13 +221,18 @@ impl Relp {
         }
     }
 
+    /// True if the window has no room for as many messages as are worth a write.
+    fn must_wait_for_room(&self) -> bool {
+        self.window.room() < self.window.size().div_ceil(2)
+    }
+
     /// Makes frames of what is in `hand`, as far as the window lets.
     fn compose(&mut self, hand: &mut Hand, consumer: &Consumer, counters: &DestinationCounters) {
         while self.out.len() < WRITE_BYTES {
             let Some((front, done)) = hand.front() else { return };
             let left = front.entries().len() - done;
             let room = self.window.room();
-            if room < left && room < self.window.size().div_ceil(2) {
+            if room < left && self.must_wait_for_room() {
                 return;
             }
             let start = front.start(done);
@@ -243,7 +266,7 @@ impl Relp {
             if self.out.is_empty() && hand.is_empty() {
                 return Ok(());
             }
-            let patience = self.patience;
+            let (patience, waiting) = (self.patience, self.window.unanswered());
             let forward = poll_fn(|cx| {
                 let answers = self.poll_answers(cx);
                 if let Poll::Ready(Err(error)) = answers {
@@ -256,6 +279,15 @@ impl Relp {
                 }
             });
             timeout(patience, forward).await.map_err(|_| silent(patience))??;
+            self.settle(hand, consumer, counters);
+            let answers = waiting.saturating_sub(self.window.unanswered());
+            if answers > 0 && self.out.is_empty() && self.must_wait_for_room() {
+                // Some receivers write their answers one by one. Reading them one by one would cost a wake-up each.
+                if answers < self.window.size() / 8 {
+                    pause(&self.timer, GATHERING).await?;
+                }
+                self.wire.acknowledge_now();
+            }
         }
     }
 
@@ -274,10 +306,14 @@ impl Relp {
     pub(super) async fn answered(&mut self) -> io::Result<()> {
         self.check(true)?;
         let patience = self.patience;
-        if self.window.is_answered() {
+        if self.window.unanswered() == 0 {
             return poll_fn(|cx| self.poll_answers(cx)).await;
         }
-        timeout(patience, poll_fn(|cx| self.poll_answers(cx))).await.map_err(|_| silent(patience))?
+        timeout(patience, poll_fn(|cx| self.poll_answers(cx))).await.map_err(|_| silent(patience))??;
+        if self.window.unanswered() > 0 {
+            self.wire.acknowledge_now();
+        }
+        Ok(())
     }
 
     /// Ends the session: `close`, the receiver's answer to it, and the connection.

@@ -263,9 +263,9 @@ impl Window {
         self.messages.is_empty()
     }
 
-    /// True if nothing is sent that is not answered.
-    pub fn is_answered(&self) -> bool {
-        self.waiting == 0
+    /// Messages that are sent and not answered.
+    pub fn unanswered(&self) -> usize {
+        self.waiting
     }
 
     /// True if every message in the window has been refused: sending on tells nothing more if `nothing_to_send`,
