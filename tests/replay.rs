@@ -2,8 +2,11 @@
 //! missing; without one, at most what the dead receivers' own kernels had acknowledged and nobody read.
 //!
 //! A record that comes twice keeps its sequenceId, so a receiver can tell.
+//!
+//! `AUDIT_RELAY_KILLS=1000 cargo test --release --test replay -- --nocapture --test-threads 1` is the long run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper is a failed test")]
+#![allow(clippy::print_stdout, reason = "the long run is read by people")]
 
 mod support;
 
@@ -20,15 +23,23 @@ use support::sink::{self, Framing, read_to_end};
 use support::tls_sink::{Demands, TlsConnection, TlsSink};
 use support::{line, serial, temp_dir};
 
+/// How often the receiver is killed.
+fn kills() -> usize {
+    std::env::var("AUDIT_RELAY_KILLS").map_or(5, |text| text.parse().expect("a number of kills"))
+}
+
 /// Enough that the bound below is far smaller, and that the feed outlasts receivers that lose all they can.
-const RECORDS: usize = 240_000;
-const KILLS: usize = 5;
+fn records() -> usize {
+    220_000 + 4_000 * kills()
+}
 
 /// Asked of the kernel, which doubles it and may have a lower limit (`net.core.rmem_max`).
 const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// Bytes that a receiver reads before it is killed.
-const LIFE: usize = 1_500_000;
+fn life() -> usize {
+    if kills() > 50 { 300_000 } else { 1_500_000 }
+}
 
 /// What a TLS receiver of this kind has taken from its kernel and not handed out: records in pieces, and content.
 const IN_TLS: usize = 128 * 1024;
@@ -94,7 +105,7 @@ fn kill_a_slow_tcp_receiver(replay: &str) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // A fixed size, inherited by the connections, so that what a dead receiver's kernel can have had is known.
     SockRef::from(&listener).set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
-    let unread_at_most = KILLS * SockRef::from(&listener).recv_buffer_size().unwrap();
+    let unread_at_most = kills() * SockRef::from(&listener).recv_buffer_size().unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     kill_a_slow_receiver(&Receiver::Tcp(listener), &["--to", &url, "--replay", replay], unread_at_most)
 }
@@ -107,18 +118,18 @@ fn kill_a_slow_tls_receiver(replay: &str) -> Outcome {
     let buffer = SockRef::from(sink.listener()).recv_buffer_size().unwrap();
     let (url, ca) = (sink.url("tls"), pki.ca_file());
     let arguments = ["--to", &url, "--tls-ca", ca.to_str().unwrap(), "--replay", replay];
-    kill_a_slow_receiver(&Receiver::Tls(sink), &arguments, KILLS * (buffer + IN_TLS))
+    kill_a_slow_receiver(&Receiver::Tls(sink), &arguments, kills() * (buffer + IN_TLS))
 }
 
-/// Feeds the relay, and kills its receiver [`KILLS`] times.
+/// Feeds the relay, and kills its receiver [`kills`] times.
 fn kill_a_slow_receiver(receiver: &Receiver, arguments: &[&str], unread_at_most: usize) -> Outcome {
     let (relay, feed) = Relay::with(arguments).options(&["--drain-timeout", "30s"]).by_hand();
-    let input = (0..RECORDS).flat_map(|number| line(number, 150)).collect();
+    let input = (0..records()).flat_map(|number| line(number, 150)).collect();
     let feeding = feed.write_on_a_thread(input);
     let mut connections = Vec::new();
-    for _ in 0..KILLS {
+    for _ in 0..kills() {
         let mut connection = receiver.accept();
-        connections.push(read_slowly(&mut connection, LIFE));
+        connections.push(read_slowly(&mut connection, life()));
         connection.reset();
     }
     let mut last = receiver.accept();
@@ -130,7 +141,7 @@ fn kill_a_slow_receiver(receiver: &Receiver, arguments: &[&str], unread_at_most:
     let (mut seen, mut twice) = (BTreeSet::new(), 0);
     for (at, bytes) in connections.iter().enumerate() {
         let (messages, torn) = Framing::Octet.cut(bytes);
-        assert!(at < KILLS || torn.is_empty(), "the last connection ends between messages");
+        assert!(at < connections.len() - 1 || torn.is_empty(), "the last connection ends between messages");
         let numbers: Vec<_> = messages.iter().map(|message| serial(&message.text)).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a gap inside connection {at}");
         for (message, number) in messages.iter().zip(numbers) {
@@ -138,12 +149,20 @@ fn kill_a_slow_receiver(receiver: &Receiver, arguments: &[&str], unread_at_most:
             twice += usize::from(!seen.insert(number));
         }
     }
-    Outcome { exit, missing: RECORDS - seen.len(), twice, unread_at_most }
+    let outcome = Outcome { exit, missing: records() - seen.len(), twice, unread_at_most };
+    println!(
+        "{} kills, {} records: {} missing, {} twice; {arguments:?}",
+        kills(),
+        records(),
+        outcome.missing,
+        outcome.twice
+    );
+    outcome
 }
 
 fn nothing_is_missing(outcome: &Outcome) {
     assert_eq!(outcome.missing, 0);
-    assert_eq!(outcome.exit.number("/destinations/0/sent"), RECORDS as u64);
+    assert_eq!(outcome.exit.number("/destinations/0/sent"), records() as u64);
     let replayed = outcome.exit.number("/destinations/0/replayed");
     assert!(
         replayed > 0 && outcome.twice as u64 <= replayed,
@@ -156,7 +175,7 @@ fn only_what_was_not_read_is_missing(outcome: &Outcome) {
     // A message is longer than the line that it carries.
     let missing_bytes = outcome.missing * line(0, 150).len();
     assert!(missing_bytes <= outcome.unread_at_most, "{} missing", outcome.missing);
-    assert_eq!(outcome.exit.number("/destinations/0/sent"), RECORDS as u64);
+    assert_eq!(outcome.exit.number("/destinations/0/sent"), records() as u64);
     assert!(outcome.exit.number("/destinations/0/replayed") > 0);
 }
 
