@@ -435,6 +435,7 @@ macro_rules! on_both {
 on_both! {
     host_relay_has_no_privilege newest_relay_has_no_privilege: has_no_privilege;
     host_reload_under_load newest_reload_under_load: reload_under_load;
+    host_reload_while_the_receiver_is_away newest_reload_while_the_receiver_is_away: reload_while_the_receiver_is_away;
     host_stop_under_load newest_stop_under_load: stop_under_load;
     host_stranger_cannot_stop_it newest_stranger_cannot_stop_it: stranger_cannot_stop_it;
     host_killed_relay_is_replaced newest_killed_relay_is_replaced: killed_relay_is_replaced;
@@ -580,6 +581,45 @@ fn reload_under_load(system: System) {
     let change = messages.iter().position(|m| m.app == "reloaded").unwrap();
     assert!(messages[..change].iter().all(|m| m.app == "auditd" && m.pid == first.to_string()));
     assert!(messages[change..].iter().all(|m| m.app == "reloaded" && m.pid == second.to_string()));
+    rig.report().check_sum();
+}
+
+/// auditd reloads while the receiver is away. Up to 4.1 the relay goes on and keeps what waits; from 4.2 on it is
+/// stopped, hands over what waits, and the next one sends it first.
+fn reload_while_the_receiver_is_away(system: System) {
+    let Some(mut rig) = Rig::start(PLAIN(system), Inlet::TcpOctet) else {
+        return;
+    };
+    rig.settle("live-before-reload");
+    let first = rig.auditd.relay();
+    rig.rsyslogd.stop();
+    user_messages(
+        (0..500).map(|n| (1107, format!("op=away n={n} and sixteen bytes that may go").into_bytes())),
+    );
+    // The relay has them all a moment after auditd's own log.
+    let logged = || String::from_utf8_lossy(&rig.auditd.log()).contains("op=away n=499 ");
+    assert!(wait_until(Duration::from_secs(10), logged), "auditd did not log the messages");
+    thread::sleep(Duration::from_millis(500));
+    rig.auditd.signal(Signal::SIGHUP);
+    let version = rig.auditd.version();
+    let restarts = !(version.starts_with("3.") || version.starts_with("4.0") || version.starts_with("4.1"));
+    if restarts {
+        let second = || rig.auditd.relays().iter().any(|&pid| pid != first) && !is_running(first);
+        assert!(wait_until(Duration::from_secs(10), second), "auditd started no other relay");
+    }
+    rig.rsyslogd.start_again();
+    rig.settle("live-after-reload");
+    let second = rig.auditd.relay();
+    rig.auditd.stop();
+    let expected = rig.expected();
+    let mut messages = rig.rsyslogd.wait_for(expected.len(), Duration::from_secs(10));
+    // auditd's word on a reload that has changed nothing does reach plugins.
+    messages.retain(|m| record_type(m.text()) != "DAEMON_CONFIG");
+    assert_same(&texts(&messages), &expected);
+    let away: Vec<_> = messages.iter().filter(|m| m.msg.contains("op=away")).collect();
+    assert_eq!(away.len(), 500);
+    assert!(away.iter().all(|m| m.pid == first.to_string()), "written by the first relay");
+    assert_eq!(messages.last().unwrap().pid, second.to_string());
     rig.report().check_sum();
 }
 

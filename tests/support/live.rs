@@ -696,6 +696,12 @@ pub(crate) struct Destination {
     /// Messages handed to the network more than once.
     #[serde(default)]
     pub(crate) replayed: u64,
+    /// Left by the instance before.
+    #[serde(default)]
+    pub(crate) inherited: u64,
+    /// Left for the next one.
+    #[serde(default)]
+    pub(crate) handed_over: u64,
     #[serde(default)]
     pub(crate) reconnects: u64,
     /// Bytes of whole messages, framing included and TLS not.
@@ -715,11 +721,16 @@ impl Report {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("report {text:?}: {e}"))
     }
 
-    /// The law: every record read is filtered, sent or lost, at every destination.
+    /// The law: every record read or inherited is filtered, sent, lost or handed over, at every destination.
     pub(crate) fn check_sum(&self) {
         for destination in &self.destinations {
-            let accounted = self.filtered + destination.sent + destination.lost();
-            assert_eq!(self.read, accounted, "records unaccounted for at {}: {self:?}", destination.url);
+            let accounted = self.filtered + destination.sent + destination.lost() + destination.handed_over;
+            assert_eq!(
+                self.read + destination.inherited,
+                accounted,
+                "records unaccounted for at {}: {self:?}",
+                destination.url
+            );
         }
     }
 }
