@@ -118,16 +118,17 @@ impl Facts {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|error| format!("no X.509 certificate: {error}"))?;
         let names = certificate.subject_alternative_name().ok().flatten();
-        let names =
-            names.map_or_else(Vec::new, |names| names.value.general_names.iter().map(show_name).collect());
+        let names = names.map_or_else(Vec::new, |names| {
+            names.value.general_names.iter().map(|name| shortened(&show_name(name))).collect()
+        });
         let validity = certificate.validity();
         let second = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
         let show = |time: x509_parser::time::ASN1Time| {
             time.to_rfc2822().unwrap_or_else(|_| "a time out of range".to_owned())
         };
         Ok(Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
+            subject: shortened(&certificate.subject().to_string()),
+            issuer: shortened(&certificate.issuer().to_string()),
             names,
             valid: (second(validity.not_before), second(validity.not_after)),
             until: show(validity.not_after),
@@ -140,6 +141,11 @@ impl Facts {
         let seconds = i128::from(self.valid.1) - i128::from(now);
         i64::try_from(seconds.div_euclid(24 * 3600)).unwrap_or(i64::MAX)
     }
+}
+
+/// Whoever makes a certificate chooses its names, and they are printed.
+fn shortened(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect()
 }
 
 fn show_name(name: &GeneralName<'_>) -> String {

@@ -27,7 +27,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::handover::{Folder, Lock};
+use crate::handover::{Folder, Legacy, Lock};
 use crate::host::Names;
 use crate::pipeline::Pipeline;
 use crate::privilege::Confined;
@@ -165,30 +165,34 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
 
     /// Takes up what the instance before has left. False while that one is still there.
     fn inherit(&mut self) -> bool {
-        let (None, Some(folder)) = (&self.lock, &self.handover) else { return true };
+        if let Some(legacies) = self.take_over() {
+            let records: u64 = legacies.iter().map(Legacy::records).sum();
+            if records > 0 {
+                info!("handover: the instance before has left {records} records; they go first");
+            }
+            self.pipeline.adopt(legacies);
+        }
+        self.lock.is_some() || self.handover.is_none()
+    }
+
+    /// Takes the lock, and with it what has been left; `None` if there is nobody to take over from, or that one
+    /// is still there.
+    fn take_over(&mut self) -> Option<Vec<Legacy>> {
+        let (None, Some(folder)) = (&self.lock, &self.handover) else { return None };
         match folder.lock() {
-            Ok(None) => return false,
-            Ok(Some(lock)) => {
-                match folder.take(&lock) {
-                    Ok(legacies) => {
-                        let records: u64 = legacies.iter().map(crate::handover::Legacy::records).sum();
-                        if records > 0 {
-                            info!("handover: the instance before has left {records} records; they go first");
-                        }
-                        self.pipeline.adopt(legacies);
-                    }
-                    Err(error) => error!("{error}"),
-                }
-                self.lock = Some(lock);
+            Ok(lock) => {
+                let taken = folder.take(lock.as_ref()?);
+                self.lock = lock;
+                taken.map_err(|error| error!("{error}")).ok()
             }
             Err(error) => {
                 error!(
                     "handover: cannot lock the folder: {error}; what is undelivered at the end will be lost"
                 );
                 self.handover = None;
+                None
             }
         }
-        true
     }
 
     async fn run(mut self, mut input_end: tokio::sync::oneshot::Receiver<()>) -> u8 {
@@ -230,6 +234,9 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                 _ = clock.tick() => self.pipeline.read_clock(),
             }
         }
+        // Whoever still holds the lock is not waited for: what has been read is to be delivered.
+        self.inherit();
+        self.pipeline.open_gate();
         let deadline = Instant::now() + self.config.drain_timeout;
         self.pipeline.set_deadline(deadline);
         let mut given_up = false;
@@ -251,6 +258,9 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
             }
         }
         self.pipeline.join();
+        if let Some(legacies) = self.take_over() {
+            self.pipeline.pass_on(legacies);
+        }
         if let Some(estate) = self.pipeline.estate()
             && let Err(error) = estate.settle(self.handover.as_ref().zip(self.lock.as_ref()))
         {

@@ -164,6 +164,12 @@ fn put_on_stderr(sentence: &str) {
     }
 }
 
+/// The sentence with nothing in it that a log or a terminal would obey: names in certificates and answers of
+/// receivers come from strangers.
+fn on_one_line(sentence: &str) -> String {
+    sentence.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 impl Log for Diagnostics {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= Level::Info
@@ -171,7 +177,7 @@ impl Log for Diagnostics {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.say(record.level(), &record.args().to_string());
+            self.say(record.level(), &on_one_line(&record.args().to_string()));
         }
     }
 
@@ -181,6 +187,11 @@ impl Log for Diagnostics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_strangers_words_stay_on_their_line() {
+        assert_eq!(on_one_line("CN=a\nforged: \u{1b}[31mred\u{9b}é"), "CN=a forged:  [31mred é");
+    }
 
     #[test]
     fn a_burst_is_said_and_the_rest_is_counted() {

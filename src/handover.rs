@@ -225,19 +225,29 @@ impl Bequest {
 
     /// Leaves a batch. Its records are in flight until [`Estate::settle`].
     pub fn leave(&self, batch: Batch) {
-        if batch.is_empty() {
-            return;
+        if !batch.is_empty() {
+            self.with_left(|left| left.batches.push(batch));
         }
+    }
+
+    /// Leaves what the instance before has left, before anything of our own.
+    pub fn pass_on(&self, batches: Vec<Batch>) {
+        self.with_left(|left| drop(left.batches.splice(..0, batches)));
+    }
+
+    fn with_left(&self, change: impl FnOnce(&mut Left)) {
         let mut left = self.estate.left();
-        match left.iter_mut().find(|left| left.key == self.key) {
-            Some(found) => found.batches.push(batch),
-            None => left.push(Left {
-                key: self.key.clone(),
-                counters: Arc::clone(&self.counters),
-                batches: vec![batch],
-                written: 0,
-            }),
+        if let Some(found) = left.iter_mut().find(|left| left.key == self.key) {
+            return change(found);
         }
+        let mut new = Left {
+            key: self.key.clone(),
+            counters: Arc::clone(&self.counters),
+            batches: Vec::new(),
+            written: 0,
+        };
+        change(&mut new);
+        left.push(new);
     }
 }
 

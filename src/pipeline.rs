@@ -169,6 +169,20 @@ impl Pipeline {
         }
     }
 
+    /// Hands on what the instance before has left: this one has come to its end without having had it.
+    pub fn pass_on(&self, legacies: Vec<Legacy>) {
+        let Some(estate) = &self.estate else { return };
+        for legacy in legacies {
+            let same = |active: &&Active| key(&active.destination) == legacy.key;
+            let counters = match self.active.iter().find(same) {
+                Some(active) => Arc::clone(&active.counters),
+                None => DestinationCounters::new(legacy.key.clone()),
+            };
+            counters.inherited(legacy.records());
+            Bequest::new(estate, legacy.key, &counters).pass_on(legacy.batches);
+        }
+    }
+
     /// Lets the outputs begin.
     pub fn open_gate(&self) {
         self.gate.send_replace(true);

@@ -334,7 +334,7 @@ mod tests {
         client.write_all(&[b'x'; 1000]).unwrap();
         server.read_exact(&mut [0; 1000]).unwrap();
         client.write_all(&[b'y'; 10]).unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while tcp_acknowledged(client.as_fd()).unwrap() < 1010 && std::time::Instant::now() < deadline {
             std::thread::yield_now();
         }

@@ -112,6 +112,33 @@ fn a_new_instance_waits_for_the_old_one_and_sends_its_records_first() {
     assert_eq!(serials(&read_to_end(&mut connection)), (0..100).collect::<Vec<_>>());
 }
 
+/// The new instance ends while the old one still drains: the old one's records outlast it, and come first.
+#[test]
+fn an_instance_that_ends_before_it_has_inherited_hands_on_both() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let (old, mut feed) = place.relay(&url).options(&["--drain-timeout", "500ms"]).under(Auditd::FirstStart);
+    (0..50).for_each(|number| feed.write(&line(number, 0)));
+    old.wait_for("/read", 50);
+    feed.close();
+    let (new, mut feed) = place.relay(&url).options(&["--drain-timeout", "1500ms"]).under(Auditd::FirstStart);
+    (50..100).for_each(|number| feed.write(&line(number, 0)));
+    new.wait_for("/read", 50);
+    feed.close();
+    assert_eq!(old.exit().number("/destinations/0/handed_over"), 50);
+    let exit = new.exit();
+    assert_eq!(
+        (exit.number("/destinations/0/inherited"), exit.number("/destinations/0/handed_over")),
+        (50, 100),
+        "{exit:?}"
+    );
+    let (last, feed) = place.relay(&url).under(Auditd::FirstStart);
+    let mut connection = accept(&port.listen());
+    feed.close();
+    assert_eq!(last.exit().status, Some(0));
+    assert_eq!(serials(&read_to_end(&mut connection)), (0..100).collect::<Vec<_>>());
+}
+
 /// Two that are both meant to run: the second does not wait for ever, and says what to do.
 #[test]
 fn a_second_relay_goes_on_without_the_lock() {
