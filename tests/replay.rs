@@ -19,7 +19,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use support::pki::{Kind, Pki};
 use support::relay::{Exit, Relay};
-use support::sink::{self, Framing, read_to_end};
+use support::relp_sink::{Frame, Peer};
+use support::sink::{self, Framing, Message, read_to_end};
 use support::tls_sink::{Demands, TlsConnection, TlsSink};
 use support::{line, serial, temp_dir};
 
@@ -158,6 +159,70 @@ fn kill_a_slow_receiver(receiver: &Receiver, arguments: &[&str], unread_at_most:
         outcome.twice
     );
     outcome
+}
+
+/// Reads messages no faster than 64 KiB in 2 ms and answers them; every other receiver dies without having answered
+/// its last ones.
+fn answer_slowly(peer: &mut Peer<TcpStream>, limit: usize, answers_all: bool) -> Vec<Message> {
+    let (mut messages, mut bytes, mut pause_at) = (Vec::new(), 0, 64 * 1024);
+    while let Some(frame) = peer.frame() {
+        if frame.command == "close" {
+            peer.send(&Frame::bytes(frame.number, "rsp", b""));
+            peer.say_close();
+            break;
+        }
+        messages.push(Message::read(&frame.data));
+        bytes += frame.data.len();
+        if answers_all || bytes < limit {
+            peer.accept(frame.number);
+        }
+        if bytes >= limit {
+            break;
+        }
+        if bytes >= pause_at {
+            pause_at += 64 * 1024;
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    messages
+}
+
+/// RELP needs no margin: what was not answered is sent again, however the receiver dies.
+#[test]
+fn relp_misses_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("relp://{}", listener.local_addr().unwrap());
+    let options = ["--to", &url, "--drain-timeout", "30s"];
+    let (relay, feed) = Relay::with(&options).by_hand();
+    // All answers are single writes here, so a tenth of the plain case's records takes as long.
+    let (records, life) = (20_000 + 1000 * kills(), 150_000);
+    let feeding = feed.write_on_a_thread((0..records).flat_map(|number| line(number, 150)).collect());
+    let (mut seen, mut twice) = (BTreeSet::new(), 0);
+    let mut take = |messages: Vec<Message>| {
+        for message in messages {
+            let number = serial(&message.text);
+            assert_eq!(message.sequence(), number as u64 + 1, "a repetition keeps its number");
+            twice += usize::from(!seen.insert(number));
+        }
+    };
+    for at in 0..kills() {
+        let mut peer = Peer::open(sink::accept(&listener));
+        take(answer_slowly(&mut peer, life, at % 2 == 0));
+        peer.reset();
+    }
+    let mut last = Peer::open(sink::accept(&listener));
+    let reading = thread::spawn(move || answer_slowly(&mut last, usize::MAX, true));
+    feeding.join().unwrap().close();
+    let exit = relay.exit();
+    take(reading.join().unwrap());
+    println!(
+        "{} kills, {records} records: {} missing, {twice} twice; {options:?}",
+        kills(),
+        records - seen.len()
+    );
+    assert_eq!((seen.len(), exit.number("/destinations/0/sent")), (records, records as u64), "{exit:?}");
+    let replayed = exit.number("/destinations/0/replayed");
+    assert!(replayed > 0 && twice as u64 <= replayed, "{twice} twice, {replayed} sent again");
 }
 
 fn nothing_is_missing(outcome: &Outcome) {
