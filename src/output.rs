@@ -52,6 +52,10 @@ const LAST_ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(1);
 /// A connection that lasted this long counts as a success: the next failure is the first one again.
 const STABLE: Duration = Duration::from_secs(5);
 
+/// So does one over which a kernel has acknowledged this much: more than it holds for a process that does not
+/// read. A receiver that dies at its start must not be given record after record.
+const WELL_READ: u64 = 1 << 20;
+
 /// Limit for one step of connecting where other receivers are there to turn to: for the first attempt, and for
 /// later ones, which must also do for those that are far away.
 const GROUP_LIMITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
@@ -211,7 +215,7 @@ impl Output {
                 Served::Failed(error) => error,
             };
             // The socket still knows what was acknowledged, also after a reset.
-            self.start_over(&mut link);
+            let acknowledged = self.start_over(&mut link);
             self.common.counters.failed();
             let url = self.members[at].url.clone();
             if matches!(link, Link::Stdout(_)) && error.kind() == io::ErrorKind::BrokenPipe {
@@ -219,7 +223,8 @@ impl Output {
                 return End::Broken;
             }
             // A peer that accepts and closes at once must not be asked in a tight loop.
-            if connected.elapsed() >= STABLE {
+            let enough = if link.tells() { 1 } else { WELL_READ };
+            if connected.elapsed() >= STABLE || acknowledged.is_some_and(|bytes| bytes >= enough) {
                 self.candidates.succeeded(at);
             }
             if self.candidates.failures(at) == 0 {
@@ -230,8 +235,8 @@ impl Output {
     }
 
     /// Takes what is not certain to have arrived over the connection `link` back in hand, or gives it to the
-    /// others.
-    fn start_over(&mut self, link: &mut Link) {
+    /// others. Returns up to which position it has arrived, if that is known.
+    fn start_over(&mut self, link: &mut Link) -> Option<u64> {
         let Common { consumer, counters, .. } = &self.common;
         let acknowledged = link.settle(&mut self.hand, consumer, counters);
         let again = self.hand.start_over(acknowledged, consumer, counters);
@@ -242,6 +247,7 @@ impl Output {
             }
         }
         self.leave_current();
+        acknowledged
     }
 
     fn arrive(&mut self, at: usize) {

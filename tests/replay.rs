@@ -31,7 +31,7 @@ fn kills() -> usize {
 
 /// Enough that the bound below is far smaller, and that the feed outlasts receivers that lose all they can.
 fn records() -> usize {
-    220_000 + 4_000 * kills()
+    210_000 + 6_000 * kills()
 }
 
 /// Asked of the kernel, which doubles it and may have a lower limit (`net.core.rmem_max`).
@@ -39,7 +39,7 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// Bytes that a receiver reads before it is killed.
 fn life() -> usize {
-    if kills() > 50 { 300_000 } else { 1_500_000 }
+    if kills() > 50 { 1_200_000 } else { 1_500_000 }
 }
 
 /// What a TLS receiver of this kind has taken from its kernel and not handed out: records in pieces, and content.
