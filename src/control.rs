@@ -145,7 +145,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
             start.input_is_socket,
             start.handover.is_some(),
         )?;
-        let mut relay = Self {
+        let relay = Self {
             config: start.config,
             read_again: start.read_again,
             auditd: start.auditd,
@@ -157,9 +157,6 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
             signals: sys::watch_signals(start.signals)?,
             pipeline,
         };
-        if relay.inherit() {
-            relay.pipeline.open_gate();
-        }
         Ok((relay, input_end))
     }
 
@@ -199,6 +196,9 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
         let mut clock = tokio::time::interval(CLOCK_PERIOD);
         let mut stopped = false;
         let mut inherited = self.inherit();
+        if inherited {
+            self.pipeline.open_gate();
+        }
         let mut locks = tokio::time::interval(LOCK_PERIODS.0);
         let patience = self.started + self.config.drain_timeout + SUCCESSION;
         let mut waits = true;

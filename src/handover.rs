@@ -47,6 +47,9 @@ const LEFT_FREE: u64 = 2;
 const LONGEST_MESSAGE: u32 = 1 << 20;
 const LONGEST_KEY: u32 = 64 << 10;
 
+/// Each takes the memory of a batch.
+const MOST_KEYS: usize = 256;
+
 /// Names in the folder.
 const LOCK: &str = "lock";
 const RECORDS: &str = "records";
@@ -89,11 +92,11 @@ impl Folder {
     pub fn open(path: &Path, owner: (Uid, Gid)) -> Result<Self, String> {
         let name = path.display().to_string();
         let failed = |what: &str, error: io::Error| format!("handover: cannot {what} {name}: {error}");
-        match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        let made = match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(failed("make", error)),
-        }
+        };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir =
             open(path, flags, Mode::empty()).map_err(|errno| failed("open the folder", errno.into()))?;
@@ -105,8 +108,8 @@ impl Folder {
         }
         let (uid, gid) = owner;
         if facts.uid() != uid.as_raw() {
-            // Ours from an earlier run under another user, or made just now as root.
-            let ours = facts.uid() == 0 && Uid::effective().is_root();
+            // Made just now as root. A folder of root's that was there before is not ours to give away.
+            let ours = made && facts.uid() == 0 && Uid::effective().is_root();
             if !ours {
                 return Err(format!(
                     "handover: {name} belongs to user {}; remove it, or run: chown {uid} {name}",
@@ -322,7 +325,7 @@ fn length(bytes: usize) -> io::Result<u32> {
     u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Reads a whole file. Whatever it holds, it takes no more memory than the file is long, about.
+/// Reads a whole file. Whatever it holds, it takes no more memory than the file is long, about, and [`MOST_KEYS`] batches.
 fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
     let broken = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut magic = [0; MAGIC.len()];
@@ -343,6 +346,9 @@ fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
                 let mut key = vec![0; length as usize];
                 from.read_exact(&mut key)?;
                 let key = String::from_utf8(key).map_err(|_| broken("a key is no text"))?;
+                if found.len() == MOST_KEYS {
+                    return Err(broken("it names too many destinations"));
+                }
                 found.push(Legacy { key, batches: Vec::new() });
             }
             b'R' | b'N' => {

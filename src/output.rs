@@ -39,9 +39,9 @@ use crate::handover::Bequest;
 use crate::queue::Consumer;
 use crate::telemetry::{DestinationCounters, Reason};
 use hand::Hand;
-use link::{Link, LookUp, load};
+use link::{Link, LookUp};
 use retry::{Candidates, Failure, Next};
-use service::{Member, Replay, Route, Service, TlsSettings};
+use service::{Member, Replay, Route, Service, Target, TlsSettings};
 
 /// How long to wait before asking what has been acknowledged while there is nothing to send.
 const ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(20);
@@ -84,8 +84,8 @@ enum Served {
     Leave(Option<(usize, Link)>),
 }
 
-/// An attempt to reach a better receiver while another one serves.
-type Probe = JoinHandle<(usize, LookUp, io::Result<Link>)>;
+/// An attempt to reach a better receiver, by its number, while another one serves.
+type Probe = (usize, JoinHandle<(LookUp, io::Result<Link>)>);
 
 /// What the outputs of one destination share.
 #[derive(Clone, Debug)]
@@ -94,8 +94,8 @@ pub struct Common {
     pub consumer: Consumer,
     /// The destination's counters.
     pub counters: Arc<DestinationCounters>,
-    /// Told when certificates are to be read again.
-    pub renew: watch::Receiver<()>,
+    /// How to serve it from now on; also told when only certificates are to be read again.
+    pub service: watch::Receiver<Service>,
     /// True once the records that the instance before has left are in the queue, or are waited for no longer.
     pub gate: watch::Receiver<bool>,
     /// Where undelivered records go at the end; `None`: they are lost.
@@ -113,39 +113,34 @@ pub struct Output {
     hand: Hand,
     candidates: Candidates,
     look_ups: Vec<LookUp>,
-    /// Failures of these members have been logged since they were last connected.
-    told: Vec<bool>,
+    /// What was last logged of these members' failures since they were connected.
+    told: Vec<Option<String>>,
     /// The member that is connected.
     current: Option<usize>,
-    /// What the present connection was last known to have delivered.
-    acknowledged: Option<u64>,
+    /// What is sent over the present connection stays in the hand until it is acknowledged.
+    keeps: bool,
     probe: Option<Probe>,
 }
 
 impl Output {
     /// The outputs of `route`, which have not connected yet.
-    pub fn new(route: &Route, service: &Service, common: &Common) -> Vec<Self> {
+    pub fn new(route: &Route, common: &Common) -> Vec<Self> {
         match route {
-            Route::Failover(members) => {
-                vec![Self::of(members.clone(), service.clone(), common.clone(), false)]
-            }
+            Route::Failover(members) => vec![Self::of(members.clone(), common.clone(), false)],
             Route::Balance(members) => {
-                let one = |member: &Member| {
-                    Self::of(vec![member.clone()], service.clone(), common.clone(), members.len() > 1)
-                };
+                let one = |member: &Member| Self::of(vec![member.clone()], common.clone(), members.len() > 1);
                 members.iter().map(one).collect()
             }
         }
     }
 
-    fn of(members: Vec<Member>, service: Service, common: Common, balanced: bool) -> Self {
+    fn of(members: Vec<Member>, mut common: Common, balanced: bool) -> Self {
         let over_tcp = members.iter().any(|member| member.target.is_over_tcp());
-        let relp = members.iter().any(|member| member.target.is_relp());
-        let margin = match service.replay {
-            // RELP knows what has arrived; a margin would only repeat it.
-            Replay::Unacknowledged { margin } if !relp => margin,
-            _ => 0,
-        };
+        if members.iter().any(|member| member.target == Target::Stdout) {
+            // A write may be under way at the end, and nobody can tell how far it has come.
+            common.bequest = None;
+        }
+        let service = common.service.borrow_and_update().clone();
         // A local receiver is back within moments and costs nothing to ask. A UDP peer that refuses is
         // asked by sending, so waiting long would only fill the queue.
         let (min, max) = match over_tcp {
@@ -153,18 +148,31 @@ impl Output {
             false => (Duration::from_millis(50), Duration::from_secs(1)),
         };
         Self {
-            hand: Hand::new(margin),
+            hand: Hand::new(margin(&members, &service)),
             candidates: Candidates::new(members.len(), min, max),
             look_ups: members.iter().map(|_| LookUp::default()).collect(),
-            told: vec![false; members.len()],
+            told: vec![None; members.len()],
             members,
             service,
             common,
             balanced,
             current: None,
-            acknowledged: None,
+            keeps: false,
             probe: None,
         }
+    }
+
+    /// Takes up how the destination is to be served from now on. True if that differs from before.
+    fn take_up_service(&mut self) -> bool {
+        let service = self.common.service.borrow_and_update().clone();
+        if service == self.service {
+            return false;
+        }
+        self.service = service;
+        self.hand.set_margin(margin(&self.members, &self.service));
+        // One that was begun under the old settings is of no use.
+        self.probe = None;
+        true
     }
 
     /// Sends until the queue has ended and everything is sent. `expired` ends it early; what was not sent
@@ -200,11 +208,12 @@ impl Output {
             let Some((at, mut link)) = connection else {
                 return End::Delivered;
             };
-            self.arrive(at);
+            self.arrive(at, &link);
             let connected = Instant::now();
             let error = match self.serve(at, &mut link).await {
                 Served::Delivered => {
-                    link.finish().await;
+                    // Everything is settled; whether the peer has read to the end is its affair.
+                    let _ = link.finish().await;
                     return End::Delivered;
                 }
                 Served::Leave(better) => {
@@ -250,24 +259,23 @@ impl Output {
         acknowledged
     }
 
-    fn arrive(&mut self, at: usize) {
+    fn arrive(&mut self, at: usize, link: &Link) {
         let url = &self.members[at].url;
-        if self.told[at] || self.members.len() > 1 {
+        if self.told[at].take().is_some() || self.members.len() > 1 {
             info!("{url}: connected");
         }
-        self.told[at] = false;
         self.common.counters.connected(url);
         // Another receiver may take longer messages.
         self.common.counters.learn_size_limit(None);
         self.current = Some(at);
-        self.acknowledged = None;
+        self.keeps = link.keeps();
     }
 
     fn leave_current(&mut self) {
         if let Some(at) = self.current.take() {
             self.common.counters.disconnected(&self.members[at].url);
         }
-        self.acknowledged = None;
+        self.keeps = false;
     }
 
     fn failed(&mut self, at: usize, error: &io::Error) {
@@ -297,33 +305,33 @@ impl Output {
 
     fn cannot_connect(&mut self, at: usize, error: &io::Error) {
         self.common.counters.failed();
-        if !self.told[at] {
-            warn!(
-                "{}: cannot connect: {}; trying again until it works",
-                self.members[at].url,
-                explain(error)
-            );
-            self.told[at] = true;
+        // Again where the reason is another one: who was away is back, and has the wrong certificate.
+        let sentence = explain(error);
+        if self.told[at].as_ref() != Some(&sentence) {
+            warn!("{}: cannot connect: {sentence}; trying again until it works", self.members[at].url);
+            self.told[at] = Some(sentence);
         }
         self.failed(at, error);
     }
 
     /// One attempt at the receiver whose turn it is.
     async fn attempt(&mut self) -> (usize, io::Result<Link>) {
-        if let Some(probe) = &mut self.probe {
-            let probed = probe.await;
-            self.probe = None;
-            if let Ok((at, look_up, connected)) = probed {
-                self.look_ups[at] = look_up;
-                return (at, connected);
-            }
-        }
         let at = loop {
             match self.candidates.next(self.members.len(), Instant::now()) {
                 Next::Try(at) => break at,
                 Next::Wait(until) => tokio::time::sleep_until(until.into()).await,
             }
         };
+        self.take_up_service();
+        // An attempt at the same receiver may be under way already.
+        if let Some((_, probe)) = self.probe.as_mut().filter(|(probed, _)| *probed == at) {
+            let probed = probe.await;
+            self.probe = None;
+            if let Ok((look_up, connected)) = probed {
+                self.look_ups[at] = look_up;
+                return (at, connected);
+            }
+        }
         let limit = self.limit(at);
         let link = Link::connect(&self.members[at], &self.service, limit, &mut self.look_ups[at]).await;
         (at, link)
@@ -333,7 +341,7 @@ impl Output {
         let (first, later) = GROUP_LIMITS;
         match (self.members.len(), self.candidates.failures(at)) {
             (1, _) => self.service.connect_timeout,
-            (_, 0) => self.service.connect_timeout.min(first),
+            (_, 0 | 1) => self.service.connect_timeout.min(first),
             _ => self.service.connect_timeout.min(later),
         }
     }
@@ -344,13 +352,14 @@ impl Output {
         if at == 0 {
             return None;
         }
-        if self.probe.as_ref().is_some_and(JoinHandle::is_finished)
-            && let Some(probe) = self.probe.take()
-            && let Ok((better, look_up, connected)) = probe.await
+        if self.probe.as_ref().is_some_and(|(_, probe)| probe.is_finished())
+            && let Some((better, probe)) = self.probe.take()
+            && let Ok((look_up, connected)) = probe.await
         {
             self.look_ups[better] = look_up;
             match connected {
-                Ok(link) => return Some((better, link)),
+                Ok(link) if better < at => return Some((better, link)),
+                Ok(_) => {}
                 Err(error) => self.cannot_connect(better, &error),
             }
         }
@@ -359,10 +368,11 @@ impl Output {
         {
             let (member, service) = (self.members[better].clone(), self.service.clone());
             let (limit, mut look_up) = (self.limit(better), std::mem::take(&mut self.look_ups[better]));
-            self.probe = Some(tokio::spawn(async move {
+            let probe = tokio::spawn(async move {
                 let connected = Link::connect(&member, &service, limit, &mut look_up).await;
-                (better, look_up, connected)
-            }));
+                (look_up, connected)
+            });
+            self.probe = Some((better, probe));
         }
         None
     }
@@ -371,7 +381,7 @@ impl Output {
     async fn better_is_due(&self, at: usize) {
         match &self.probe {
             // Its result is asked for by `better`, so it is only waited for here.
-            Some(probe) => {
+            Some((_, probe)) => {
                 while !probe.is_finished() {
                     tokio::time::sleep(ACKNOWLEDGE_PERIOD).await;
                 }
@@ -387,8 +397,8 @@ impl Output {
     async fn serve(&mut self, at: usize, link: &mut Link) -> Served {
         let consumer = self.common.consumer.clone();
         let counters = Arc::clone(&self.common.counters);
-        let mut renew = self.common.renew.clone();
-        renew.mark_unchanged();
+        // Not marked as seen: what has been said since the attempt began is still to be heeded.
+        let mut news = self.common.service.clone();
         let mut day = pin!(tokio::time::sleep(DAY));
         let mut period = ACKNOWLEDGE_PERIOD;
         let (mut ended, mut listens) = (false, true);
@@ -397,9 +407,9 @@ impl Output {
             if let Some(better) = self.better(at).await {
                 return Served::Leave(Some(better));
             }
-            if renew.has_changed().is_ok_and(|changed| changed) {
-                renew.mark_unchanged();
-                if self.has_new_certificates(at, link).await {
+            if news.has_changed().is_ok_and(|changed| changed) {
+                news.mark_unchanged();
+                if self.take_up_service() || self.has_new_certificates(at, link).await {
                     return Served::Leave(None);
                 }
             }
@@ -410,10 +420,16 @@ impl Output {
                 }
                 continue;
             }
-            self.acknowledged = link.settle(&mut self.hand, &consumer, &counters);
-            let all_arrived = self.acknowledged.is_some_and(|position| self.hand.all_written_is(position));
+            let arrived = link.settle(&mut self.hand, &consumer, &counters);
+            let all_arrived = arrived.is_some_and(|position| self.hand.all_written_is(position));
             if ended && all_arrived {
                 // A margin is kept only for the case that the connection fails.
+                self.hand.settle_all_kept(&consumer, &counters);
+            } else if ended && self.hand.keeps() && !self.balanced && link.only_waits_for_judgement() {
+                // A peer that reads to the end and closes in order has taken us.
+                if let Err(error) = link.finish().await {
+                    return Served::Failed(error);
+                }
                 self.hand.settle_all_kept(&consumer, &counters);
             }
             if ended && !self.hand.keeps() && consumer.is_over() {
@@ -434,13 +450,7 @@ impl Output {
                     return Served::Failed(error);
                 },
                 () = tokio::time::sleep(period), if asks => {}
-                news = renew.changed(), if listens => match news {
-                    Ok(()) => if self.has_new_certificates(at, link).await {
-                        return Served::Leave(None);
-                    },
-                    // The destination is out of the configuration: there will be none.
-                    Err(_) => listens = false,
-                },
+                told = changed(&news), if listens => listens = told,
                 () = &mut day => {
                     if let Some(tls) = link.tls() {
                         tls.look_at_dates(&self.members[at].url);
@@ -453,10 +463,13 @@ impl Output {
     }
 
     /// Reads the certificates again: true if the session should be made anew with them.
-    async fn has_new_certificates(&self, at: usize, link: &Link) -> bool {
+    async fn has_new_certificates(&mut self, at: usize, link: &Link) -> bool {
         let Some(tls) = link.tls() else { return false };
         let url = &self.members[at].url;
-        match load(&self.service, self.service.connect_timeout).await {
+        // One that was begun with the old files is of no use.
+        self.probe = None;
+        let loaded = self.look_ups[at].load(&self.service.tls, self.service.connect_timeout).await;
+        match loaded {
             Ok(material) if material.is_same(tls.material()) => false,
             Ok(_) => {
                 info!("{url}: the certificates have changed; connecting again with the new ones");
@@ -475,6 +488,8 @@ impl Output {
         let waits = async {
             while let Some(position) = link.settle(&mut self.hand, &consumer, &counters) {
                 if self.hand.all_written_is(position) {
+                    // A margin is kept only for the case that the connection fails.
+                    self.hand.settle_all_kept(&consumer, &counters);
                     break;
                 }
                 tokio::select! {
@@ -484,7 +499,7 @@ impl Output {
             }
         };
         let _ = tokio::time::timeout(PARTING, waits).await;
-        link.finish().await;
+        let _ = link.finish().await;
         self.start_over(&mut link);
     }
 
@@ -495,7 +510,8 @@ impl Output {
         let bequest = bequest.filter(|_| reason == Reason::DrainDeadline);
         let relp = self.current.is_some_and(|at| self.members[at].target.is_relp());
         if bequest.is_some() || relp {
-            self.hand.start_over(self.acknowledged, &consumer, &counters);
+            let acknowledged = self.keeps.then(|| self.hand.acknowledged());
+            self.hand.start_over(acknowledged, &consumer, &counters);
         } else if self.current.is_some() {
             let records = self.hand.settle_all_kept(&consumer, &counters);
             counters.unacknowledged(records);
@@ -516,6 +532,20 @@ impl Output {
             bequest.leave(consumer.surrender(batch));
         }
     }
+}
+
+/// Acknowledged bytes that are kept all the same.
+fn margin(members: &[Member], service: &Service) -> usize {
+    match service.replay {
+        // RELP knows what has arrived; a margin would only repeat it.
+        Replay::Unacknowledged { margin } if !members.iter().any(|m| m.target.is_relp()) => margin,
+        _ => 0,
+    }
+}
+
+/// Waits until there is news; false if there will be none, the destination being out of the configuration.
+async fn changed(news: &watch::Receiver<Service>) -> bool {
+    news.clone().changed().await.is_ok()
 }
 
 /// Reads the files that `settings` names, as each connection will, and says what will surprise soon. Blocks.

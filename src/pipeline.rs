@@ -26,7 +26,7 @@ use crate::config::{Config, Destination};
 use crate::handover::{Bequest, Estate, Legacy};
 use crate::host::Names;
 use crate::ingest::{Ingest, Lane, NextLane, OnFull, Reload, Shared};
-use crate::output::service::Target;
+use crate::output::service::{Service, Target};
 use crate::output::{Common, Output};
 use crate::privilege::Confined;
 use crate::queue::{Consumer, Wake, queue};
@@ -60,8 +60,8 @@ struct Active {
     destination: Destination,
     consumer: Consumer,
     counters: Arc<DestinationCounters>,
-    /// Tells the outputs to read their certificates again.
-    renew: watch::Sender<()>,
+    /// Tells the outputs how to serve it, and to read their certificates again.
+    service: watch::Sender<Service>,
     /// Set to when, and as what, its undelivered records are to be given up.
     expiry: watch::Sender<Option<(Instant, Reason)>>,
 }
@@ -122,22 +122,22 @@ impl Pipeline {
         let (producer, consumer) = queue(destination.queue_size, self.wake());
         let counters = DestinationCounters::new(destination.url.clone());
         let (expiry, expired) = watch::channel(None);
-        let renew = watch::Sender::new(());
+        let service = watch::Sender::new(destination.service.clone());
         let common = Common {
             consumer: consumer.clone(),
             counters: Arc::clone(&counters),
-            renew: renew.subscribe(),
+            service: service.subscribe(),
             gate: self.gate.subscribe(),
             bequest: self.estate.as_ref().map(|estate| Bequest::new(estate, key(destination), &counters)),
         };
-        for output in Output::new(&destination.route, &destination.service, &common) {
+        for output in Output::new(&destination.route, &common) {
             self.outputs.spawn(output.run(expiry_of(expired.clone())));
         }
         let active = Active {
             destination: destination.clone(),
             consumer,
             counters: Arc::clone(&counters),
-            renew,
+            service,
             expiry,
         };
         self.active.push(active);
@@ -150,6 +150,8 @@ impl Pipeline {
         for legacy in legacies {
             let records = legacy.records();
             match self.active.iter().find(|active| key(&active.destination) == legacy.key) {
+                // Its output has ended: nothing takes records out of its queue any more.
+                Some(active) if active.consumer.is_over() => self.pass_on_one(legacy),
                 Some(active) => {
                     active.counters.inherited(records);
                     legacy.batches.into_iter().for_each(|batch| active.consumer.adopt(batch));
@@ -170,17 +172,23 @@ impl Pipeline {
     }
 
     /// Hands on what the instance before has left: this one has come to its end without having had it.
-    pub fn pass_on(&self, legacies: Vec<Legacy>) {
+    pub fn pass_on(&mut self, legacies: Vec<Legacy>) {
+        legacies.into_iter().for_each(|legacy| self.pass_on_one(legacy));
+    }
+
+    fn pass_on_one(&mut self, legacy: Legacy) {
         let Some(estate) = &self.estate else { return };
-        for legacy in legacies {
-            let same = |active: &&Active| key(&active.destination) == legacy.key;
-            let counters = match self.active.iter().find(same) {
-                Some(active) => Arc::clone(&active.counters),
-                None => DestinationCounters::new(legacy.key.clone()),
-            };
-            counters.inherited(legacy.records());
-            Bequest::new(estate, legacy.key, &counters).pass_on(legacy.batches);
-        }
+        let same = |active: &&Active| key(&active.destination) == legacy.key;
+        let counters = match self.active.iter().find(same) {
+            Some(active) => Arc::clone(&active.counters),
+            None => {
+                let counters = DestinationCounters::new(legacy.key.clone());
+                self.telemetry.destinations.push(Arc::clone(&counters));
+                counters
+            }
+        };
+        counters.inherited(legacy.records());
+        Bequest::new(estate, legacy.key, &counters).pass_on(legacy.batches);
     }
 
     /// Lets the outputs begin.
@@ -247,14 +255,13 @@ impl Pipeline {
                 active.as_ref().is_some_and(|active| {
                     let old = &active.destination;
                     old.route == destination.route
-                        && old.service == destination.service
                         // One connection cannot change its framing.
                         && old.framing == destination.framing
                 })
             });
             match kept.and_then(|index| Some((index, old[index].take()?))) {
                 Some((index, active)) => {
-                    active.renew.send_replace(());
+                    active.service.send_replace(destination.service.clone());
                     self.active.push(Active { destination: destination.clone(), ..active });
                     let shape = self.shape(config, destination);
                     lanes.push(NextLane::Keep(index, Box::new(shape), self.policy(destination)));
@@ -318,10 +325,11 @@ impl Pipeline {
     }
 }
 
-/// By which a destination of one instance is known to the next: its address, and the form of its messages.
+/// By which a destination of one instance is known to the next: its address, and how its messages are told apart.
+/// What is in a message stays as it was written.
 fn key(destination: &Destination) -> String {
-    let Destination { url, format, framing, .. } = destination;
-    format!("{url} {}", format!("{format:?} {framing:?}").to_lowercase())
+    let Destination { url, framing, .. } = destination;
+    format!("{url} {}", format!("{framing:?}").to_lowercase())
 }
 
 /// Ready when a destination's time is over, with what its undelivered records are lost as.

@@ -2,6 +2,7 @@
 //! out by itself, within `tcp-user-timeout`, and to lose nothing that can be kept.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper is a failed test")]
+#![allow(clippy::print_stderr, reason = "for whoever reads a failure")]
 
 #[path = "support/live.rs"]
 mod live;

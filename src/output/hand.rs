@@ -51,6 +51,8 @@ pub(super) struct Hand {
     kept: VecDeque<Kept>,
     /// Bytes written on this connection.
     written: i64,
+    /// Of these, acknowledged as far as is known.
+    acknowledged: u64,
     /// Bytes that are kept although they are acknowledged, for receivers that die with data unread.
     margin: i64,
 }
@@ -65,8 +67,19 @@ impl Hand {
             lost: 0,
             kept: VecDeque::new(),
             written: 0,
+            acknowledged: 0,
             margin: i64::try_from(margin).unwrap_or(i64::MAX),
         }
+    }
+
+    /// From now on keeps `margin` acknowledged bytes.
+    pub(super) fn set_margin(&mut self, margin: usize) {
+        self.margin = i64::try_from(margin).unwrap_or(i64::MAX);
+    }
+
+    /// Bytes of this connection that are known to be acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// True if nothing is to be written.
@@ -195,6 +208,7 @@ impl Hand {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) {
+        self.acknowledged = self.acknowledged.max(acknowledged);
         let certain = self.certain(acknowledged);
         while let Some(first) = self.kept.front() {
             if first.base + signed(first.batch.bytes.len()) > certain {
@@ -244,7 +258,7 @@ impl Hand {
             }
         }
         self.offset = self.batches.front().map_or(0, |front| front.start(self.done));
-        self.written = 0;
+        (self.written, self.acknowledged) = (0, 0);
         again
     }
 
@@ -460,6 +474,20 @@ mod tests {
         assert!(bench.hand.kept.len() <= 2, "{} batches for 1000 records", bench.hand.kept.len());
         assert_eq!(bench.start_over(Some(0)), 1000);
         assert!(bench.rest().starts_with("record 0;record 1;") && bench.rest().ends_with("record 999;"));
+    }
+
+    #[test]
+    fn what_was_refused_stays_lost_and_what_goes_elsewhere_is_counted_once() {
+        let mut bench = Bench::new(0, &[&["aaaa", "bbbb", "cccc"], &["dddd"]]);
+        bench.write(16);
+        bench.hand.lose_written(8, Reason::Refused, &bench.counters);
+        bench.hand.acknowledge(8, &bench.consumer, &bench.counters);
+        assert_eq!((bench.hand.acknowledged(), bench.counters.lost_in_all()), (8, 1));
+        assert_eq!(bench.start_over(Some(bench.hand.acknowledged())), 2);
+        assert_eq!((bench.rest().as_str(), bench.hand.acknowledged()), ("ccccdddd", 0));
+        let left = bench.hand.let_go(&bench.consumer, &bench.counters);
+        assert_eq!((left.iter().map(Batch::records).sum::<u64>(), bench.sent()), (2, 1));
+        assert!(bench.hand.is_empty() && !bench.hand.keeps());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::datagram::Datagram;
 use super::hand::Hand;
 use super::relp::Relp;
-use super::service::{Member, Service, Target};
+use super::service::{Member, Replay, Service, Target, TlsSettings};
 use super::stdout::Stdout;
 use super::stream::Stream;
 use super::tls::{Material, Tls};
@@ -44,7 +44,7 @@ impl Link {
         look_up: &mut LookUp,
     ) -> io::Result<Self> {
         let material = match member.target.is_over_tls() {
-            true => Some(load(service, limit).await?),
+            true => Some(look_up.load(&service.tls, limit).await?),
             false => None,
         };
         match &member.target {
@@ -71,7 +71,8 @@ impl Link {
                 let wire = match material {
                     None => Wire::Tcp(socket),
                     Some(material) => {
-                        let tls = Tls::open(socket, host, &service.tls, material);
+                        let counts = service.replay != Replay::Off && !member.target.is_relp();
+                        let tls = Tls::open(socket, host, &service.tls, material, counts);
                         let mut tls = within(limit, "the TLS handshake", tls).await?;
                         tls.announce(&member.url, &service.tls);
                         Wire::Tls(Box::new(tls))
@@ -139,12 +140,32 @@ impl Link {
         }
     }
 
+    /// True if what is sent stays in the hand until the receiver or its kernel has it.
+    pub(super) fn keeps(&self) -> bool {
+        match self {
+            Self::Stream(link) => link.keeps(),
+            Self::Relp(_) => true,
+            Self::Datagram(_) | Self::Stdout(_) => false,
+        }
+    }
+
+    /// True if the end of the connection will tell what nothing else can yet.
+    pub(super) fn only_waits_for_judgement(&self) -> bool {
+        self.keeps() && !self.tells() && self.tls().is_some_and(Tls::only_waits_for_judgement)
+    }
+
     /// Ends the connection in order.
-    pub(super) async fn finish(&mut self) {
+    ///
+    /// # Errors
+    /// See [`Wire::finish`].
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Stream(link) => link.finish().await,
-            Self::Relp(link) => link.finish().await,
-            Self::Datagram(_) | Self::Stdout(_) => {}
+            Self::Relp(link) => {
+                link.finish().await;
+                Ok(())
+            }
+            Self::Datagram(_) | Self::Stdout(_) => Ok(()),
         }
     }
 
@@ -156,16 +177,6 @@ impl Link {
             Self::Datagram(_) | Self::Stdout(_) => None,
         }
     }
-}
-
-/// Reads certificates and keys, off the runtime's thread: a file system may hang.
-pub(super) async fn load(service: &Service, limit: Duration) -> io::Result<Arc<Material>> {
-    let settings = Arc::clone(&service.tls);
-    let reading = tokio::task::spawn_blocking(move || Material::load(&settings));
-    let loaded = within(limit, "reading the files of tls-*", async {
-        reading.await.map_err(io::Error::other)?.map_err(io::Error::other)
-    });
-    loaded.await.map(Arc::new)
 }
 
 fn no_address() -> io::Error {
@@ -187,14 +198,37 @@ async fn connect_any(
     Err(last)
 }
 
-/// Looks up a destination's name. A question that hangs (a resolver may take minutes) goes on being the one
-/// question of its destination, so that hanging names cannot use up the runtime's threads.
+/// Asks the system what may take long: a receiver's address, and its certificates' files. A question that hangs (a
+/// resolver may take minutes, a file system for ever) goes on being the one question of its receiver, so that
+/// hanging ones cannot use up the runtime's threads.
 #[derive(Debug, Default)]
 pub(super) struct LookUp {
     asked: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+    loading: Option<JoinHandle<Result<Material, String>>>,
 }
 
 impl LookUp {
+    /// Reads certificates and keys.
+    pub(super) async fn load(
+        &mut self,
+        settings: &Arc<TlsSettings>,
+        limit: Duration,
+    ) -> io::Result<Arc<Material>> {
+        let loading = self.loading.get_or_insert_with(|| {
+            let settings = Arc::clone(settings);
+            tokio::task::spawn_blocking(move || Material::load(&settings))
+        });
+        let work = async { loading.await.map_err(io::Error::other) };
+        let loaded = within(limit, "reading the files of tls-*", work).await;
+        match loaded {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error),
+            answer => {
+                self.loading = None;
+                answer?.map(Arc::new).map_err(io::Error::other)
+            }
+        }
+    }
+
     async fn ask(&mut self, host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);

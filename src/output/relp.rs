@@ -171,6 +171,10 @@ impl Relp {
                     if let Err(error) = self.listen(&mut answered) {
                         return Poll::Ready(Err(error));
                     }
+                    // A receiver may say that it closes, and leave the connection open.
+                    if self.closed && !answered {
+                        return Poll::Ready(Err(closed_by_receiver()));
+                    }
                     // Less than there was room for: that was all, and asking again would cost a system call.
                     if count < space.len() && answered {
                         return Poll::Ready(Ok(()));
@@ -266,6 +270,10 @@ impl Relp {
             if self.out.is_empty() && hand.is_empty() {
                 return Ok(());
             }
+            if self.out.is_empty() && self.window.unanswered() == 0 {
+                // Nothing could be added, and there is no answer to wait for.
+                return Err(refuses_all());
+            }
             let (patience, waiting) = (self.patience, self.window.unanswered());
             let forward = poll_fn(|cx| {
                 let answers = self.poll_answers(cx);
@@ -297,7 +305,7 @@ impl Relp {
             return Err(closed_by_receiver());
         }
         if self.window.is_all_refused(nothing_to_send) {
-            return Err(io::Error::other("the receiver refuses every message"));
+            return Err(refuses_all());
         }
         Ok(())
     }
@@ -335,8 +343,12 @@ impl Relp {
             Poll::Ready(())
         });
         let _ = timeout(FAREWELL, farewell).await;
-        self.wire.finish().await;
+        let _ = self.wire.finish().await;
     }
+}
+
+fn refuses_all() -> io::Error {
+    io::Error::other("the receiver refuses every message")
 }
 
 fn silent(patience: Duration) -> io::Error {

@@ -93,9 +93,17 @@ impl Stream {
         Ok(())
     }
 
+    /// True if what is written is kept until it is acknowledged.
+    pub(super) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
     /// Says that nothing follows.
-    pub(super) async fn finish(&mut self) {
-        self.wire.finish().await;
+    ///
+    /// # Errors
+    /// See [`Wire::finish`].
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
+        self.wire.finish().await
     }
 }
 

@@ -43,9 +43,13 @@ use verify::NotPinned;
 /// more system calls.
 const FLUSH_BYTES: usize = 128 * 1024;
 
-/// TLS 1.3 lets a server judge our certificate after the handshake is over for us. Until it has sent something,
-/// or this long, nothing counts as acknowledged.
+/// A server may judge our certificate after the handshake is over for us: TLS 1.3 lets it, and an application may
+/// compare names and fingerprints after its library has let us in. Until it has sent text, or for this long, nothing
+/// counts as acknowledged. A session ticket is the library's and proves nothing.
 const PROBATION: Duration = Duration::from_secs(2);
+
+/// Reads of ciphertext in one go that bring no text.
+const READS_AT_ONCE: usize = 64;
 
 /// Limit for the peer's answer to our close_notify.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -73,6 +77,8 @@ pub(super) struct Tls {
     /// Bytes of text that are encrypted and not flushed.
     pending: usize,
     marks: VecDeque<Mark>,
+    /// Somebody will ask what is acknowledged, and so take marks away.
+    counts: bool,
     /// Text that the peer's kernel has acknowledged.
     certain: u64,
     /// See [`PROBATION`].
@@ -116,7 +122,8 @@ impl io::Read for Ready<'_, '_> {
 }
 
 impl Tls {
-    /// Makes a session over a connected socket. The caller limits the time.
+    /// Makes a session over a connected socket. `counts`: [`Tls::acknowledged`] will be asked. The caller limits the
+    /// time.
     ///
     /// # Errors
     /// A sentence about what failed and what to do: the server is not the one that is meant, or does not speak
@@ -126,6 +133,7 @@ impl Tls {
         host: &str,
         settings: &TlsSettings,
         material: Arc<Material>,
+        counts: bool,
     ) -> io::Result<Self> {
         let name = settings.name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
@@ -147,13 +155,13 @@ impl Tls {
             text: 0,
             pending: 0,
             marks: VecDeque::new(),
+            counts,
             certain: 0,
             probation: None,
             peer: None,
         };
         poll_fn(|cx| tls.poll_handshake(cx, settings)).await?;
-        let new = tls.session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        if new && tls.material.asked.load(Ordering::Relaxed) {
+        if tls.material.asked.load(Ordering::Relaxed) {
             tls.probation = Some(Instant::now());
         }
         Ok(tls)
@@ -227,13 +235,16 @@ impl Tls {
         ready!(self.poll_flush(cx))?;
         let flushed = std::mem::take(&mut self.pending);
         self.text += flushed as u64;
-        self.marks.push_back(Mark { text: self.text, ciphertext: self.ciphertext });
+        if self.counts {
+            self.marks.push_back(Mark { text: self.text, ciphertext: self.ciphertext });
+        }
         Poll::Ready(Ok(flushed))
     }
 
     /// Reads decrypted text; 0 at the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
+        // A peer that sends records without text must not keep us from writing.
+        for _ in 0..READS_AT_ONCE {
             match self.session.reader().read(space) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -243,9 +254,8 @@ impl Tls {
             }
             ready!(self.poll_read_ciphertext(cx))?;
             match self.session.process_new_packets() {
-                // Tickets and text come from a server that has taken our certificate.
                 Ok(state) => {
-                    if state.plaintext_bytes_to_read() > 0 || self.session.tls13_tickets_received() > 0 {
+                    if state.plaintext_bytes_to_read() > 0 {
                         self.probation = None;
                     }
                 }
@@ -261,6 +271,8 @@ impl Tls {
                 return Poll::Ready(Err(error));
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Text that the peer's kernel has acknowledged and that is not on [`PROBATION`].
@@ -273,23 +285,34 @@ impl Tls {
             self.certain = mark.text;
             self.marks.pop_front();
         }
-        let judged = self.probation.is_none_or(|since| since.elapsed() >= PROBATION);
-        Ok(if judged { self.certain } else { 0 })
+        Ok(if self.is_on_probation() { 0 } else { self.certain })
+    }
+
+    fn is_on_probation(&self) -> bool {
+        self.probation.is_some_and(|since| since.elapsed() < PROBATION)
+    }
+
+    /// True if all text has arrived and only [`PROBATION`] keeps it from counting: then [`Tls::finish`] can tell.
+    pub(super) fn only_waits_for_judgement(&self) -> bool {
+        self.is_on_probation() && self.marks.is_empty() && self.pending == 0
     }
 
     /// Ends the session in order: close_notify (RFC 5425 section 4.4), then the end of the stream, then the
     /// peer's own end, for which it waits a moment: a socket that is closed with data unread is reset, and what
     /// is on its way then is gone.
-    pub(super) async fn finish(&mut self) {
+    ///
+    /// # Errors
+    /// The peer has not read to the end, or has not said so in time. On probation, that is a refusal.
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
         self.session.send_close_notify();
         let farewell = poll_fn(|cx| {
             ready!(self.poll_flush(cx))?;
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
             let mut space = [0; 512];
             while ready!(self.poll_read(cx, &mut space))? > 0 {}
-            Poll::Ready(io::Result::Ok(()))
+            Poll::Ready(Ok(()))
         });
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        tokio::time::timeout(FAREWELL, farewell).await?
     }
 
     pub(super) fn socket(&self) -> &TcpStream {

@@ -104,10 +104,13 @@ impl Wire {
     }
 
     /// Says that nothing follows. The kernel goes on delivering what it holds after we are gone.
-    pub(super) async fn finish(&mut self) {
+    ///
+    /// # Errors
+    /// On TLS, the peer has not read to the end; elsewhere nobody can tell.
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Tcp(socket) => drop(socket.shutdown().await),
-            Self::Unix(socket) => drop(socket.shutdown().await),
+            Self::Tcp(socket) => socket.shutdown().await,
+            Self::Unix(socket) => socket.shutdown().await,
             Self::Tls(tls) => tls.finish().await,
         }
     }
