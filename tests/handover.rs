@@ -212,6 +212,34 @@ fn a_living_connection_that_takes_nothing_hands_over_what_is_not_acknowledged() 
     assert_eq!(seen.len(), total);
 }
 
+/// The receiver comes when there is a backlog and takes next to nothing: at the deadline the hand has never been
+/// empty, and all the same every record is in somebody's hands.
+#[test]
+fn a_backlog_that_never_ends_is_handed_over_whole() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let total = 60_000;
+    let (relay, mut auditd) = place.relay(&url).options(&["--drain-timeout", "1s"]).under(Auditd::FirstStart);
+    (0..total).for_each(|number| auditd.write(&line(number, 300)));
+    relay.wait_for("/read", total as u64);
+    let listener = port.listen();
+    let stalled = accept(&listener);
+    auditd.close();
+    let exit = relay.exit();
+    let handed = exit.number("/destinations/0/handed_over");
+    assert_eq!(handed + exit.number("/destinations/0/sent"), total as u64, "{exit:?}");
+    assert!(handed > 0, "{exit:?}");
+    drop(stalled);
+    let (relay, auditd) = place.relay(&url).options(&["--drain-timeout", "20s"]).under(Auditd::FirstStart);
+    let mut connection = accept(&listener);
+    auditd.close();
+    let reading = std::thread::spawn(move || read_to_end(&mut connection));
+    assert_eq!(relay.exit().number("/destinations/0/sent"), handed);
+    let late = serials(&reading.join().unwrap());
+    assert_eq!(late.len() as u64, handed);
+    assert!(late.is_sorted() && late.last() == Some(&(total - 1)));
+}
+
 #[test]
 fn a_folder_of_somebody_else_is_refused() {
     let place = Place::new();

@@ -480,6 +480,37 @@ fn a_receiver_may_have_a_new_certificate_at_each_connection() {
     assert_eq!(exit.number("/destinations/0/replayed"), 0);
 }
 
+/// The pin in the configuration is wrong, records wait, and somebody puts it right: nothing of what waited is lost.
+#[test]
+fn a_reload_that_corrects_the_pin_delivers_what_has_waited() {
+    let stage = Stage::new();
+    let server = stage.pki.server("pinned", Kind::Good);
+    let other = stage.pki.server("other", Kind::Good);
+    let sink = TlsSink::new(&server);
+    let file = stage.pki.ca_file().with_file_name("relay.toml");
+    let configure = |pin: &str| {
+        let text = format!("to = [\"{}\"]\ntls-pin = [\"{pin}\"]\n", sink.url("tls"));
+        std::fs::write(&file, text).unwrap();
+    };
+    configure(&other.pin());
+    let (relay, mut feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
+    write_records(&mut feed, 0..100);
+    let refused = sink.accept_tcp();
+    assert!(sink.handshake(refused).is_err(), "the relay refuses the certificate");
+    wait_until("it has said so", || relay.said().contains("is none of tls-pin"));
+    configure(&server.pin());
+    reload(&relay);
+    // An attempt with the old pin may be under way.
+    let mut connection = None;
+    wait_until("the right pin is taken", || {
+        connection = sink.handshake(sink.accept_tcp()).ok();
+        connection.is_some()
+    });
+    let (arrived, exit) = read_rest(connection.unwrap(), relay, feed);
+    assert_eq!(arrived, in_order(0..100));
+    assert_eq!(exit.number("/destinations/0/sent"), 100);
+}
+
 #[track_caller]
 fn reload(relay: &Relay) {
     let words = "the configuration was read again";
