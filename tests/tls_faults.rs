@@ -490,7 +490,7 @@ fn a_reload_that_corrects_the_pin_delivers_what_has_waited() {
     let file = stage.pki.ca_file().with_file_name("relay.toml");
     let configure = |pin: &str| {
         let text = format!("to = [\"{}\"]\ntls-pin = [\"{pin}\"]\n", sink.url("tls"));
-        std::fs::write(&file, text).unwrap();
+        fs::write(&file, text).unwrap();
     };
     configure(&other.pin());
     let (relay, mut feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
