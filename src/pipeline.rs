@@ -68,7 +68,7 @@ struct Active {
 
 impl Pipeline {
     /// Starts everything. `input_is_socket` decides what `on-full = "auto"` means, `hands_over` whether what is
-    /// undelivered at the end is kept for [`Pipeline::settle`]. The outputs wait for [`Pipeline::open_gate`]. The
+    /// undelivered at the end is kept for [`Pipeline::estate`]. The outputs wait for [`Pipeline::open_gate`]. The
     /// receiver hears when the input has ended. Must be called on the runtime that is to drive the outputs.
     ///
     /// # Errors
