@@ -429,6 +429,9 @@ input(type="imtcp" address="127.0.0.1" port="{tcp_lf}" name="tcp-lf" SupportOcte
         let log = File::create(dir.join("rsyslogd.stderr")).unwrap();
         system
             .command("rsyslogd", dir)
+            // At its end a thread of rsyslogd may find that glibc cannot load this any more, and abort with
+            // "libgcc_s.so.1 must be installed for pthread_exit to work": seen once with 8.2302 under load.
+            .env("LD_PRELOAD", "libgcc_s.so.1")
             .arg("-n")
             .arg("-f")
             .arg(dir.join("rsyslog.conf"))
