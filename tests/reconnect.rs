@@ -281,6 +281,10 @@ fn a_receiver_that_shuts_down_its_sending_side_loses_nothing_that_was_sent() {
     (0..50).for_each(|number| auditd.write(&line(number, 0)));
     let mut half = accept(&listener);
     half.shutdown(std::net::Shutdown::Write).unwrap();
+    // Else the last record may go out before the FIN is seen, and no second connection is needed.
+    wait_until("the relay has seen the close", || {
+        relay.report()["destinations"][0]["failures"].as_u64() > Some(0)
+    });
     auditd.write(&line(50, 0));
     auditd.close();
     let mut whole = accept(&listener);
