@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::corpus::{Form, Frames};
+use crate::corpus::{Form, Frames, SIZES};
 use crate::deframe::Framing;
 use crate::drive::FeedKind;
 use crate::sink::Transport;
@@ -84,8 +84,11 @@ pub(crate) struct BenchArgs {
     /// End events with EOE lines (written, not expected to arrive)
     #[arg(long)]
     pub(crate) eoe: bool,
+    /// Bytes of every record line, the line feed not counted: 120 to 8970 [default: the mix of a real host]
+    #[arg(long, value_name = "BYTES", value_parser = size, conflicts_with = "eoe")]
+    pub(crate) size: Option<usize>,
     /// Replay the lines of a recorded text stream once, instead of generated records
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["form", "frames", "eoe", "seed"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["form", "frames", "eoe", "seed", "size"])]
     pub(crate) trace: Option<PathBuf>,
     /// Pause between the start of the program and the first record
     #[arg(long, value_parser = duration, default_value = "200ms")]
@@ -131,6 +134,12 @@ pub(crate) struct FloorChildArgs {
     /// PEM file with the certificates to trust
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+}
+
+/// Reads a record size in bytes.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| SIZES.contains(size));
+    size.ok_or_else(|| format!("expected a number of bytes from {} to {}", SIZES.start(), SIZES.end()))
 }
 
 /// Reads `2`, `1.5s` or `500ms`.

@@ -1,8 +1,11 @@
 //! One clock for both ends of a run.
 //!
-//! *Promise:* nanoseconds of `CLOCK_MONOTONIC` since the run began; sender and receiver live in one process, so
-//! the difference of two readings is a latency with no clock to synchronise.
-//! *Law:* never goes back, never follows a step of the wall clock.
+//! *Promise:* nanoseconds since 1970, so that a time written into a record means something to another process, and to
+//! another machine as far as their clocks agree. Within a process the difference of two readings is a latency with no
+//! clock to synchronise.
+//! *Law:* read once from the wall clock, when the clock starts; from there on counted by `CLOCK_MONOTONIC`. Never goes
+//! back, never follows a step of the wall clock (clocks of two processes differ by what it was stepped between their
+//! starts).
 
 use std::time::Duration;
 
@@ -15,27 +18,28 @@ use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 /// only a tenth to the CPU time the generator takes for sleeping and writing.
 const SPIN_NS: u64 = 20_000;
 
-/// A monotonic clock that starts near zero.
+/// A clock that tells nanoseconds since 1970 and does not step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    epoch_ns: u64,
+    /// When `CLOCK_MONOTONIC` was zero.
+    zero_ns: u64,
 }
 
 impl Clock {
-    /// Starts the clock: [`Clock::now`] counts from here.
+    /// Starts the clock.
     pub(crate) fn start() -> Self {
-        Self { epoch_ns: monotonic_ns() }
+        Self { zero_ns: read(ClockId::CLOCK_REALTIME).saturating_sub(read(ClockId::CLOCK_MONOTONIC)) }
     }
 
-    /// Nanoseconds since [`Clock::start`].
+    /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
-        monotonic_ns().saturating_sub(self.epoch_ns)
+        self.zero_ns + read(ClockId::CLOCK_MONOTONIC)
     }
 
     /// Returns at `deadline_ns` or as soon after it as the scheduler allows; never before.
     pub(crate) fn sleep_until(&self, deadline_ns: u64) {
         if deadline_ns > self.now().saturating_add(SPIN_NS) {
-            let until = self.epoch_ns.saturating_add(deadline_ns).saturating_sub(SPIN_NS);
+            let until = deadline_ns.saturating_sub(self.zero_ns).saturating_sub(SPIN_NS);
             let until = TimeSpec::from(Duration::from_nanos(until));
             // An early return (EINTR) is made up for by the busy wait; there is nothing else to do about it.
             let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &until);
@@ -46,11 +50,11 @@ impl Clock {
     }
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds.
-fn monotonic_ns() -> u64 {
-    // The call fails only for an unknown clock or a bad pointer, and neither is possible here.
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
+/// A clock's time in nanoseconds.
+fn read(clock: ClockId) -> u64 {
+    // The call fails only for an unknown clock or a bad pointer, and neither is possible here; no time is negative.
+    clock_gettime(clock)
+        .map_or(0, |time| time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
 }
 
 #[cfg(test)]
@@ -65,5 +69,14 @@ mod tests {
             clock.sleep_until(deadline);
             assert!(clock.now() >= deadline);
         }
+    }
+
+    #[test]
+    fn two_clocks_agree_with_the_wall_clock() {
+        let (one, two) = (Clock::start(), Clock::start());
+        // The wall clock may be adjusted between the two starts, but not by a minute while a test runs.
+        let minute = 60_000_000_000;
+        assert!(one.now().abs_diff(two.now()) < minute);
+        assert!(one.now().abs_diff(read(ClockId::CLOCK_REALTIME)) < minute);
     }
 }

@@ -269,7 +269,7 @@ pub(crate) fn close_inherited() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::{Corpus, Form, Frames, Shape};
+    use crate::corpus::{Corpus, Shape};
     use std::io::Read as _;
     use std::num::NonZeroU64;
 
@@ -280,7 +280,7 @@ mod tests {
             std::fs::File::from(theirs).read_to_end(&mut all).unwrap();
             all
         });
-        let mut wire = Corpus::generate(Shape { seed: 3, form: Form::Text, frames: Frames::Exact, eoe }).wire;
+        let mut wire = Corpus::generate(Shape { seed: 3, eoe, ..Shape::default() }).wire;
         let clock = Clock::start();
         let plan = Plan::new(clock.now(), rate.and_then(NonZeroU64::new));
         let limits = Limits {

@@ -1,25 +1,38 @@
 //! The account of a run: every record sent arrived, or is named as lost. Pure; no I/O.
 //!
-//! *Promise:* one bit per sequence number; from it lost, duplicated and reordered follow exactly.
+//! *Promise:* one bit per record; from it lost, duplicated and reordered follow exactly. Streams (connections) are
+//! counted each for itself, for order is promised within a stream only; the [`Tally`] sums them up.
 //! *Law (the sum):* `sent = received + torn + lost`, where `received` and `torn` count first arrivals only. A torn
 //! record whose own number is illegible is the one exception: it is counted as torn, and its number as lost.
 
-use std::ops::RangeInclusive;
+use std::fmt;
+
+use crate::corpus::Number;
 
 /// How many gaps a [`Tally`] names.
 const NAMED_GAPS: usize = 8;
 
+/// How far ahead of all records that were whole a torn one's number may be. Beyond, it is illegible: nothing else proves
+/// it, and the bitmap must not grow as far as a broken digit says.
+const LEAD: u64 = 1 << 24;
+
 /// What has arrived so far.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    seen: Vec<u64>,
-    highest: Option<u64>,
+    streams: Vec<Stream>,
     received: u64,
     torn: u64,
     torn_anonymous: u64,
     duplicated: u64,
     reordered: u64,
     unmarked: u64,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    seen: Vec<u64>,
+    /// The highest number seen plus one.
+    end: u64,
 }
 
 /// The account at the end, see [`Ledger::tally`].
@@ -31,34 +44,55 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     /// Of those, none arrived, whole or torn.
     pub(crate) lost: u64,
-    /// Arrivals after the first of the same sequence number.
+    /// Arrivals after the first of the same number.
     pub(crate) duplicated: u64,
-    /// First arrivals behind a record with a higher sequence number.
+    /// First arrivals behind a record of the same stream with a higher sequence number.
     pub(crate) reordered: u64,
     /// Messages with a mark whose text is not the record's: cut, mangled, or with an impossible number.
     pub(crate) torn: u64,
     /// Messages that carry no mark at all: not ours, or the markless half of a torn one.
     pub(crate) unmarked: u64,
-    /// The first few gaps in the sequence, to look for the cause.
-    pub(crate) gaps: Vec<RangeInclusive<u64>>,
+    /// The first few gaps in the sequences, to look for the cause.
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// Consecutive records that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// Their stream.
+    pub(crate) stream: u16,
+    /// First sequence number.
+    pub(crate) first: u64,
+    /// Last sequence number.
+    pub(crate) last: u64,
+}
+
+impl fmt::Display for Gap {
+    /// `FIRST-LAST`, or `STREAM:FIRST-LAST` if the stream is not 0.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stream > 0 {
+            write!(f, "{}:", self.stream)?;
+        }
+        write!(f, "{}-{}", self.first, self.last)
+    }
 }
 
 impl Ledger {
     /// A whole record arrived. Returns whether it was the first of its number.
-    pub(crate) fn whole(&mut self, sequence: u64) -> bool {
-        let first = self.arrive(sequence);
+    pub(crate) fn whole(&mut self, number: Number) -> bool {
+        let first = self.arrive(number);
         self.received += u64::from(first);
         first
     }
 
     /// A message with a mark arrived that is not whole; `None` if even its number cannot be right.
-    pub(crate) fn torn(&mut self, sequence: Option<u64>) {
-        match sequence {
-            Some(sequence) => {
-                let first = self.arrive(sequence);
+    pub(crate) fn torn(&mut self, number: Option<Number>) {
+        match number {
+            Some(number) if number.sequence < self.end(number.stream).saturating_add(LEAD) => {
+                let first = self.arrive(number);
                 self.torn += u64::from(first);
             }
-            None => self.torn_anonymous += 1,
+            _ => self.torn_anonymous += 1,
         }
     }
 
@@ -72,74 +106,97 @@ impl Ledger {
         self.received + self.torn
     }
 
-    /// Closes the account over the numbers `0..sent`. One pass over the bitmap.
-    pub(crate) fn tally(&self, sent: u64) -> Tally {
-        let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();
-        let mut lost = 0;
+    /// The highest sequence number of each stream that arrived, plus one: the least that was sent.
+    #[allow(dead_code, reason = "for loads of many streams")]
+    pub(crate) fn ends(&self) -> Vec<u64> {
+        self.streams.iter().map(|stream| stream.end).collect()
+    }
+
+    /// Closes the account: of stream `n` the records `0..sent[n]` were sent. One pass over the bitmaps.
+    pub(crate) fn tally(&self, sent: &[u64]) -> Tally {
+        let mut tally = Tally {
+            sent: sent.iter().sum(),
+            received: self.received,
+            duplicated: self.duplicated,
+            reordered: self.reordered,
+            torn: self.torn + self.torn_anonymous,
+            unmarked: self.unmarked,
+            ..Tally::default()
+        };
+        let nothing = Stream::default();
+        for (stream, &sent) in (0..).zip(sent) {
+            let seen = self.streams.get(usize::from(stream)).unwrap_or(&nothing);
+            seen.find_gaps(sent, |first, last| {
+                tally.lost += last - first + 1;
+                if tally.gaps.len() < NAMED_GAPS {
+                    tally.gaps.push(Gap { stream, first, last });
+                }
+            });
+        }
+        tally
+    }
+
+    fn end(&self, stream: u16) -> u64 {
+        self.streams.get(usize::from(stream)).map_or(0, |stream| stream.end)
+    }
+
+    /// Sets the bit of `number`; returns whether it was clear.
+    fn arrive(&mut self, number: Number) -> bool {
+        let index = usize::from(number.stream);
+        if index >= self.streams.len() {
+            self.streams.resize_with(index + 1, Stream::default);
+        }
+        let stream = &mut self.streams[index];
+        let sequence = number.sequence;
+        // A whole record's number is proved by its stamp, and a torn one's is bounded: so is the bitmap.
+        let word = usize::try_from(sequence / 64).unwrap_or(usize::MAX);
+        let bit = 1 << (sequence % 64);
+        if word >= stream.seen.len() {
+            stream.seen.resize((word + 1).next_power_of_two(), 0);
+        }
+        if stream.seen[word] & bit != 0 {
+            self.duplicated += 1;
+            return false;
+        }
+        stream.seen[word] |= bit;
+        if sequence < stream.end {
+            self.reordered += 1;
+        } else {
+            stream.end = sequence + 1;
+        }
+        true
+    }
+}
+
+impl Stream {
+    /// Calls `gap` with the first and last number of each gap in `0..sent`.
+    fn find_gaps(&self, sent: u64, mut gap: impl FnMut(u64, u64)) {
         let mut open: Option<u64> = None;
         let mut sequence = 0;
         while sequence < sent {
             let word =
                 usize::try_from(sequence / 64).ok().and_then(|w| self.seen.get(w)).copied().unwrap_or(0);
             let end = (sequence + 64).min(sent);
-            if word == u64::MAX {
-                if let Some(from) = open.take() {
-                    name(&mut gaps, from, sequence - 1);
+            match (word, open) {
+                (u64::MAX, None) => {}
+                (0, _) => {
+                    open.get_or_insert(sequence);
                 }
-                sequence = end;
-                continue;
-            }
-            for n in sequence..end {
-                if word >> (n % 64) & 1 == 1 {
-                    if let Some(from) = open.take() {
-                        name(&mut gaps, from, n - 1);
+                _ => {
+                    for n in sequence..end {
+                        if word >> (n % 64) & 1 == 0 {
+                            open.get_or_insert(n);
+                        } else if let Some(first) = open.take() {
+                            gap(first, n - 1);
+                        }
                     }
-                } else {
-                    lost += 1;
-                    open.get_or_insert(n);
                 }
             }
             sequence = end;
         }
-        if let Some(from) = open {
-            name(&mut gaps, from, sent - 1);
+        if let Some(first) = open {
+            gap(first, sent - 1);
         }
-        Tally {
-            sent,
-            received: self.received,
-            lost,
-            duplicated: self.duplicated,
-            reordered: self.reordered,
-            torn: self.torn + self.torn_anonymous,
-            unmarked: self.unmarked,
-            gaps,
-        }
-    }
-
-    /// Sets the bit of `sequence`; returns whether it was clear.
-    fn arrive(&mut self, sequence: u64) -> bool {
-        // The caller has checked that the number was sent, so the bitmap is bounded by the run's length.
-        let word = usize::try_from(sequence / 64).unwrap_or(usize::MAX);
-        let bit = 1 << (sequence % 64);
-        if word >= self.seen.len() {
-            self.seen.resize((word + 1).next_power_of_two(), 0);
-        }
-        if self.seen[word] & bit != 0 {
-            self.duplicated += 1;
-            return false;
-        }
-        self.seen[word] |= bit;
-        match self.highest {
-            Some(highest) if sequence < highest => self.reordered += 1,
-            _ => self.highest = Some(sequence),
-        }
-        true
-    }
-}
-
-fn name(gaps: &mut Vec<RangeInclusive<u64>>, from: u64, to: u64) {
-    if gaps.len() < NAMED_GAPS {
-        gaps.push(from..=to);
     }
 }
 
@@ -149,12 +206,16 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    fn number(stream: u16, sequence: u64) -> Number {
+        Number { stream, sequence }
+    }
+
     fn account(arrivals: &[u64], sent: u64) -> Tally {
         let mut ledger = Ledger::default();
         for &sequence in arrivals {
-            ledger.whole(sequence);
+            ledger.whole(number(0, sequence));
         }
-        ledger.tally(sent)
+        ledger.tally(&[sent])
     }
 
     #[test]
@@ -181,22 +242,45 @@ mod tests {
 
     #[test]
     fn gaps_are_named_across_word_borders() {
+        let gap = |first, last| Gap { stream: 0, first, last };
         let arrivals: Vec<u64> =
             (0..300).filter(|n| !(60..=70).contains(n) && *n != 128 && *n < 290).collect();
-        assert_eq!(account(&arrivals, 300).gaps, [60..=70, 128..=128, 290..=299]);
+        assert_eq!(account(&arrivals, 300).gaps, [gap(60, 70), gap(128, 128), gap(290, 299)]);
         let arrivals: Vec<u64> = (64..128).collect();
-        assert_eq!(account(&arrivals, 128).gaps, [0..=63]);
+        assert_eq!(account(&arrivals, 128).gaps, [gap(0, 63)]);
     }
 
     #[test]
     fn torn_records_are_neither_received_nor_lost() {
         let mut ledger = Ledger::default();
-        ledger.whole(0);
-        ledger.torn(Some(1));
+        ledger.whole(number(0, 0));
+        ledger.torn(Some(number(0, 1)));
         ledger.torn(None);
         ledger.unmarked();
-        let tally = ledger.tally(3);
+        let tally = ledger.tally(&[3]);
         assert_eq!((tally.received, tally.torn, tally.lost, tally.unmarked), (1, 2, 1, 1));
+    }
+
+    #[test]
+    fn streams_are_counted_each_for_itself() {
+        let mut ledger = Ledger::default();
+        for (stream, sequence) in [(0, 0), (2, 5), (0, 1), (2, 4), (2, 4), (1, 0)] {
+            ledger.whole(number(stream, sequence));
+        }
+        assert_eq!(ledger.ends(), [2, 1, 6]);
+        let tally = ledger.tally(&[3, 1, 6]);
+        assert_eq!((tally.sent, tally.received, tally.lost), (10, 5, 5));
+        assert_eq!((tally.duplicated, tally.reordered), (1, 1));
+        let gaps: Vec<String> = tally.gaps.iter().map(Gap::to_string).collect();
+        assert_eq!(gaps, ["2-2", "2:0-3"]);
+    }
+
+    #[test]
+    fn a_broken_number_does_not_fill_the_memory() {
+        let mut ledger = Ledger::default();
+        ledger.torn(Some(number(0, 1 << 39)));
+        assert_eq!(ledger.tally(&[1]).torn, 1);
+        assert!(ledger.ends().is_empty());
     }
 
     proptest! {

@@ -48,7 +48,7 @@ pub(crate) enum Judgement {
 impl Report {
     /// The account; `None` without a sink.
     fn tally(&self) -> Option<Tally> {
-        self.received.as_ref().map(|received| received.ledger.tally(self.driven.sent))
+        self.received.as_ref().map(|received| received.ledger.tally(&[self.driven.sent]))
     }
 
     /// Seconds from the first write to the last arrival; without a sink, to the target's exit.
@@ -108,8 +108,7 @@ impl Report {
                 );
             }
             if !tally.gaps.is_empty() {
-                let gaps: Vec<String> =
-                    tally.gaps.iter().map(|g| format!("{}-{}", g.start(), g.end())).collect();
+                let gaps: Vec<String> = tally.gaps.iter().map(ToString::to_string).collect();
                 line(&mut out, "first gaps", &gaps.join(" "));
             }
         }
@@ -211,7 +210,7 @@ impl Report {
             "reordered": count(|t| t.reordered),
             "torn": count(|t| t.torn),
             "unmarked": count(|t| t.unmarked),
-            "gaps": tally.as_ref().map(|t| t.gaps.iter().map(|g| json!([g.start(), g.end()])).collect::<Vec<_>>()),
+            "gaps": tally.as_ref().map(|t| t.gaps.iter().map(|g| json!([g.first, g.last])).collect::<Vec<_>>()),
             "seconds": round(self.seconds(), 6),
             "rate": round(self.rate(), 1),
             "latency_us": self.received.as_ref().map(|received| latency_json(&received.corrected)),
@@ -319,7 +318,7 @@ mod tests {
             socket_drops: None,
         };
         for sequence in 0..arrived {
-            received.ledger.whole(sequence);
+            received.ledger.whole(crate::corpus::Number { stream: 0, sequence });
             received.corrected.saturating_record(sequence * 1000);
         }
         Report {

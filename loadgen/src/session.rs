@@ -242,6 +242,7 @@ fn build_corpus(bench: &BenchArgs) -> Result<Corpus, Failure> {
             form: bench.form,
             frames: bench.frames,
             eoe: bench.eoe,
+            size: bench.size,
         })),
     }
 }
@@ -274,7 +275,10 @@ fn conditions(
 ) -> Vec<(&'static str, Value)> {
     let corpus = match &bench.trace {
         Some(path) => format!("trace {}, mean {mean} B a record", path.display()),
-        None => format!("generated, seed {}, mean {mean} B a record", bench.seed),
+        None => match bench.size {
+            Some(size) => format!("generated, seed {}, {size} B a record", bench.seed),
+            None => format!("generated, seed {}, mean {mean} B a record", bench.seed),
+        },
     };
     let form = match bench.form {
         Form::Text => "text".to_owned(),

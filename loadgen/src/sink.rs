@@ -292,10 +292,10 @@ impl Account<'_> {
         received.messages += 1;
         received.bytes += message.len() as u64;
         match self.expected.judge(message, announced, self.plan) {
-            Verdict::Whole { sequence, due_ns, written_ns } => {
+            Verdict::Whole { number, due_ns, written_ns } => {
                 received.last_ns = Some(now_ns);
                 // A duplicate's latency is that of a retry, not of the record.
-                if received.ledger.whole(sequence) {
+                if received.ledger.whole(number) {
                     for (histogram, from) in
                         [(&mut received.corrected, due_ns), (&mut received.uncorrected, written_ns)]
                     {
@@ -305,9 +305,9 @@ impl Account<'_> {
                     }
                 }
             }
-            Verdict::Torn(sequence) => {
+            Verdict::Torn(number) => {
                 received.last_ns = Some(now_ns);
-                received.ledger.torn(sequence);
+                received.ledger.torn(number);
             }
             Verdict::Unmarked => received.ledger.unmarked(),
         }

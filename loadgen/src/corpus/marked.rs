@@ -1,0 +1,169 @@
+//! The receiving side for generated records: told by their marks, compared to the byte.
+//!
+//! *Promise:* a message is whole if it begins with `<PRI>` and ends in the very record its mark names (0x1D may arrive
+//! as a space or `#035`); anything else with a mark is torn.
+//! *Law:* no allocation. Records mostly come in order, so the place of the mark is first looked for where the next
+//! record would have it, counted from the message's end: there is no search over the whole message then, and what
+//! stands before the record may have any length.
+
+use std::ops::Range;
+
+use memchr::memmem::Finder;
+
+use super::mark;
+use super::stamp::{self, Stamps};
+use super::{ENRICHED, Verdict, has_priority};
+
+#[derive(Clone, Debug)]
+struct Want {
+    text: Range<usize>,
+    stamp: usize,
+    mark: usize,
+    event: u64,
+}
+
+/// The texts of a lap, for byte-for-byte comparison.
+#[derive(Debug)]
+pub(crate) struct Marked {
+    bytes: Vec<u8>,
+    records: Vec<Want>,
+    events: u64,
+    streams: u16,
+    finder: Finder<'static>,
+    stamps: Stamps,
+    next: Place,
+}
+
+/// A sequence number and where in the laps it lies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    sequence: u64,
+    lap: u64,
+    index: usize,
+}
+
+impl Marked {
+    /// An empty lap.
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            records: Vec::new(),
+            events: 0,
+            streams: 1,
+            finder: Finder::new(mark::NAME),
+            stamps: Stamps::default(),
+            next: Place::default(),
+        }
+    }
+
+    /// Adds a record of `event` with its stamp and mark at these places.
+    pub(super) fn add(&mut self, text: &[u8], stamp: usize, mark: usize, event: u64) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(text);
+        self.records.push(Want { text: start..self.bytes.len(), stamp, mark, event });
+    }
+
+    /// How many events the lap has, once all are added.
+    pub(super) fn close(&mut self, events: u64) {
+        self.events = events;
+    }
+
+    /// Streams below `streams` are ours.
+    #[allow(dead_code, reason = "for loads of many streams")]
+    pub(super) fn expect_streams(&mut self, streams: u16) {
+        self.streams = streams;
+    }
+
+    /// Records in a lap.
+    pub(super) fn records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Judges a message; sequence numbers from `announced` on are impossible.
+    pub(super) fn judge(&mut self, message: &[u8], announced: u64) -> Verdict {
+        let Some(mark_at) = self.likely_mark(message).or_else(|| self.finder.find(message)) else {
+            return Verdict::Unmarked;
+        };
+        let mark = &message[mark_at..];
+        let Some(number) =
+            mark::read_number(mark).filter(|n| n.sequence < announced && n.stream < self.streams)
+        else {
+            return Verdict::Torn(None);
+        };
+        let place = self.place(number.sequence);
+        self.next = self.after(place);
+        let Some((due_ns, late_ns)) = mark::read_times(mark) else {
+            return Verdict::Torn(Some(number));
+        };
+        if has_priority(message) && self.is_whole(message, mark_at, place) {
+            Verdict::Whole { number, due_ns: Some(due_ns), written_ns: Some(due_ns.saturating_add(late_ns)) }
+        } else {
+            Verdict::Torn(Some(number))
+        }
+    }
+
+    /// Where the mark is if the next record in order ends the message. The record must be the only one in it: what
+    /// stands before it carries no mark.
+    fn likely_mark(&self, message: &[u8]) -> Option<usize> {
+        let want = self.records.get(self.next.index)?;
+        let start = message.len().checked_sub(want.text.len())?;
+        let at = start + want.mark;
+        (message[at..].starts_with(mark::NAME) && self.finder.find(&message[..start]).is_none()).then_some(at)
+    }
+
+    fn place(&self, sequence: u64) -> Place {
+        if sequence == self.next.sequence {
+            return self.next;
+        }
+        let records = self.records.len() as u64;
+        let index = usize::try_from(sequence % records).unwrap_or(0);
+        Place { sequence, lap: sequence / records, index }
+    }
+
+    fn after(&self, place: Place) -> Place {
+        let (sequence, index) = (place.sequence + 1, place.index + 1);
+        if index == self.records.len() {
+            Place { sequence, lap: place.lap + 1, index: 0 }
+        } else {
+            Place { sequence, index, ..place }
+        }
+    }
+
+    /// Whether the message with a mark at `mark_at` ends in the record at `place`.
+    fn is_whole(&mut self, message: &[u8], mark_at: usize, place: Place) -> bool {
+        let want = &self.records[place.index];
+        let text = &mut self.bytes[want.text.clone()];
+        let stamp = self.stamps.of(place.lap * self.events + want.event);
+        text[want.stamp..want.stamp + stamp::LEN].copy_from_slice(stamp);
+        let Some(start) = mark_at.checked_sub(want.mark) else {
+            return false;
+        };
+        message[start..mark_at] == text[..want.mark]
+            && same_end(&message[mark_at + mark::LEN..], &text[want.mark + mark::LEN..])
+    }
+
+    /// The text of record `index` of the lap up to its stamp.
+    #[cfg(test)]
+    pub(super) fn name_of(&self, index: usize) -> &[u8] {
+        let want = &self.records[index % self.records.len()];
+        &self.bytes[want.text.clone()][..want.stamp]
+    }
+}
+
+/// Whether what follows the mark is right. auditd's 0x1D may arrive as it is, as a space, or as rsyslog's `#035`.
+fn same_end(got: &[u8], want: &[u8]) -> bool {
+    let Some(want) = want.strip_prefix(&[ENRICHED]) else {
+        return is_padding(got);
+    };
+    let rest = match got {
+        [ENRICHED | b' ', rest @ ..] => rest,
+        [b'#', b'0', b'3', b'5', rest @ ..] => rest,
+        _ => return false,
+    };
+    rest.strip_prefix(want).is_some_and(is_padding)
+}
+
+/// What local transports add to a message: a line feed or a NUL.
+pub(super) fn is_padding(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| matches!(b, b'\n' | b'\r' | b'\0' | b' '))
+}
