@@ -2,34 +2,23 @@
 
 use std::hint::black_box;
 
-use audit_relay::audit::{Decoder, InputForm, Step};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-const TEXT: &[u8] = include_bytes!("../tests/data/string.log");
-const EXACT: &[u8] = include_bytes!("../tests/data/binary-v0-exact.bin");
-const FIXED: &[u8] = include_bytes!("../tests/data/binary-v0-fixed.bin");
+#[path = "support/mod.rs"]
+mod support;
+
+use support::{EXACT, FIXED, RECORDS, TEXT};
 
 fn decode(stream: &[u8]) -> usize {
-    let mut decoder = Decoder::new(InputForm::Auto);
-    let (mut at, mut records) = (0, 0);
-    loop {
-        at += match decoder.step(&stream[at..], true) {
-            Step::Record { record, consumed } => {
-                black_box(record.stamp);
-                records += 1;
-                consumed
-            }
-            Step::Empty { consumed } | Step::Skipped { consumed } | Step::Tail { consumed } => consumed,
-            Step::More => return records,
-        };
-    }
+    support::decode(stream, |record| {
+        black_box(record.stamp);
+    })
 }
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
-    for (name, stream, records) in
-        [("text", TEXT, 7358), ("binary-exact", EXACT, 6651), ("binary-fixed", FIXED, 300)]
-    {
+    let streams = [("text", TEXT), ("binary-exact", EXACT), ("binary-fixed", FIXED)];
+    for ((name, stream), records) in streams.into_iter().zip(RECORDS) {
         assert_eq!(decode(stream), records);
         group.throughput(Throughput::Bytes(stream.len() as u64));
         group.bench_function(name, |bencher| bencher.iter(|| decode(black_box(stream))));

@@ -17,7 +17,8 @@ pub enum Framing {
 }
 
 /// Room left for the length before a message whose length is not known yet.
-pub(super) struct Open {
+#[derive(Debug)]
+pub struct Open {
     start: usize,
     digits: usize,
 }
@@ -25,7 +26,7 @@ pub(super) struct Open {
 impl Framing {
     /// Begins a message of about `expected` bytes. The room for its length is right at once if
     /// `expected` has as many digits as the true length.
-    pub(super) fn open(self, out: &mut BytesMut, expected: usize) -> Open {
+    pub fn open(self, out: &mut BytesMut, expected: usize) -> Open {
         let (start, mut digits) = (out.len(), 0);
         if self == Self::Octet {
             digits = decimal_digits(expected);
@@ -36,7 +37,7 @@ impl Framing {
     }
 
     /// Ends the message that `open` began.
-    pub(super) fn close(self, out: &mut BytesMut, open: &Open) {
+    pub fn close(self, out: &mut BytesMut, open: &Open) {
         match self {
             Self::Datagram => {}
             Self::Lf => out.extend_from_slice(b"\n"),
