@@ -1,6 +1,6 @@
 //! The command line; types only.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -105,9 +105,21 @@ pub(crate) struct BenchArgs {
     /// Exit 0 although records were lost, duplicated, reordered or torn
     #[arg(long)]
     pub(crate) allow_loss: bool,
+    /// Repeat the run this many times; the details told are those of the run whose CPU cost is the median
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) runs: NonZeroU32,
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also write the report as a page with charts, to be opened in a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Also write the latencies as a percentile table (us) for HdrHistogram's plotters
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hgrm: Option<PathBuf>,
+    /// Also write the latencies (ns) as an HdrHistogram interval log, V2 compressed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
 }
 
 impl BenchArgs {

@@ -106,6 +106,12 @@ impl Ledger {
         self.received + self.torn
     }
 
+    /// Records that later ones of their stream have overtaken and that have not arrived so far: lost, unless they come
+    /// out of order.
+    pub(crate) fn overtaken(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.end).sum::<u64>().saturating_sub(self.arrived())
+    }
+
     /// The highest sequence number of each stream that arrived, plus one: the least that was sent.
     #[allow(dead_code, reason = "for loads of many streams")]
     pub(crate) fn ends(&self) -> Vec<u64> {
@@ -268,6 +274,7 @@ mod tests {
             ledger.whole(number(stream, sequence));
         }
         assert_eq!(ledger.ends(), [2, 1, 6]);
+        assert_eq!(ledger.overtaken(), 4);
         let tally = ledger.tally(&[3, 1, 6]);
         assert_eq!((tally.sent, tally.received, tally.lost), (10, 5, 5));
         assert_eq!((tally.duplicated, tally.reordered), (1, 1));

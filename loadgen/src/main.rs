@@ -15,13 +15,16 @@ mod corpus;
 mod deframe;
 mod drive;
 mod floor;
+mod html;
 mod ledger;
 mod plan;
+mod progress;
 mod relp;
 mod report;
 mod session;
 mod sink;
 mod target;
+mod timeline;
 
 use std::io::Write as _;
 use std::process::ExitCode;

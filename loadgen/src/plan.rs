@@ -21,6 +21,11 @@ impl Plan {
         Self { start_ns, rate }
     }
 
+    /// When the schedule starts; without one, about when the first record is written.
+    pub(crate) fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
     /// When record `n` is due; `None` if there is no schedule.
     pub(crate) fn intended(&self, n: u64) -> Option<u64> {
         let offset = u128::from(n) * NS_PER_S / u128::from(self.rate?.get());

@@ -1,31 +1,43 @@
-//! What a run says: a table for people, JSON for programs, and an exit code for scripts.
+//! What a run says: a table for people, JSON and histogram files for programs, a page for both, and an exit code for
+//! scripts.
 //!
 //! *Promise:* says what was measured along with every figure; figures that were not measured are absent (`-`,
 //! `null`), never zero.
-//! *Law:* no averaging, no smoothing, no judging beyond the exit code.
+//! *Law:* no averaging, no smoothing, no judging beyond the exit code. Of several runs the details are those of one of
+//! them ([`Runs::chosen`]), never a mixture.
 
-use std::fmt::Write as _;
+mod histograms;
+mod json;
+mod page;
+mod runs;
+mod table;
 
 use hdrhistogram::Histogram;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::drive::{Driven, Stop};
 use crate::ledger::Tally;
 use crate::sink::Received;
 use crate::target::Outcome;
 
+pub(crate) use self::page::thousands;
+pub(crate) use self::runs::Runs;
+
 /// Everything known at the end of a run.
+#[derive(Debug)]
 pub(crate) struct Report {
     /// The conditions: name and value, in the order of the table.
     pub(crate) conditions: Vec<(&'static str, Value)>,
+    /// What the target is called: its program without the path.
+    pub(crate) name: String,
+    /// The rate of the schedule in records a second; `None` is as fast as possible.
+    pub(crate) planned_rate: Option<u64>,
     /// The generator's side.
     pub(crate) driven: Driven,
     /// The sink's side; `None` without a sink.
     pub(crate) received: Option<Received>,
     /// The target's side.
     pub(crate) outcome: Outcome,
-    /// Whether there was a schedule.
-    pub(crate) scheduled: bool,
     /// When the target had exited.
     pub(crate) exited_ns: u64,
     /// CPU seconds of generator and sink together.
@@ -34,15 +46,15 @@ pub(crate) struct Report {
     pub(crate) others_cpu_s: Option<f64>,
 }
 
-/// Exit codes of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Exit codes of a run, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Judgement {
     /// Everything arrived, once, in order, whole.
     Well,
-    /// It did not.
-    Faulty,
     /// The generator was late; the run says nothing about the target.
     PlanNotKept,
+    /// Something did not arrive, or not once, in order, whole; or the target did not end as it should.
+    Faulty,
 }
 
 impl Report {
@@ -73,179 +85,25 @@ impl Report {
         });
         if (!clean && !allow_loss) || self.driven.stop.is_some() || self.outcome.killed {
             Judgement::Faulty
-        } else if !self.driven.keeper.kept() && self.scheduled {
+        } else if !self.kept_plan() {
             Judgement::PlanNotKept
         } else {
             Judgement::Well
         }
     }
 
-    /// The table.
-    pub(crate) fn table(&self) -> String {
-        let mut out = String::new();
-        for (name, value) in &self.conditions {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            line(&mut out, name, &value);
-        }
-        out.push('\n');
-        line(&mut out, "sent", &self.driven.sent.to_string());
-        if let Some(tally) = self.tally() {
-            let faults = [
-                ("received", tally.received),
-                ("lost", tally.lost),
-                ("duplicated", tally.duplicated),
-                ("reordered", tally.reordered),
-                ("torn", tally.torn),
-            ];
-            for (name, count) in faults {
-                line(&mut out, name, &count.to_string());
-            }
-            if tally.unmarked > 0 {
-                line(
-                    &mut out,
-                    "unmarked",
-                    &format!("{} (messages that carry none of our marks)", tally.unmarked),
-                );
-            }
-            if !tally.gaps.is_empty() {
-                let gaps: Vec<String> = tally.gaps.iter().map(ToString::to_string).collect();
-                line(&mut out, "first gaps", &gaps.join(" "));
-            }
-        }
-        line(&mut out, "seconds", &format!("{:.3}", self.seconds()));
-        line(&mut out, "rate", &format!("{:.0} records/s", self.rate()));
-        if let Some(received) = &self.received {
-            if received.unfinished_bytes + received.framing_errors > 0 {
-                let text = format!(
-                    "{} bytes at connection ends, {} broken frames",
-                    received.unfinished_bytes, received.framing_errors
-                );
-                line(&mut out, "framing", &text);
-            }
-            if received.tls_errors > 0 {
-                let text = format!("{} connections ended without close_notify", received.tls_errors);
-                line(&mut out, "tls", &text);
-            }
-            if let Some(drops) = received.socket_drops.filter(|&drops| drops > 0) {
-                line(&mut out, "sink drops", &format!("{drops} datagrams dropped at the sink's own socket"));
-            }
-            out.push_str("\nlatency, us              p50        p90        p99      p99.9        max\n");
-            latency_line(&mut out, self.corrected_name(), &received.corrected);
-            latency_line(&mut out, "  from the write", &received.uncorrected);
-        }
-        out.push('\n');
-        self.target_lines(&mut out);
-        let keeper = &self.driven.keeper;
-        let plan = match (self.scheduled, keeper.kept()) {
-            (false, _) => "no schedule: as fast as the target reads".to_owned(),
-            (true, true) => format!("plan kept, worst own lag {:.0} us", us(keeper.worst_ns())),
-            (true, false) => format!(
-                "PLAN NOT KEPT: {} of {} records left late, worst own lag {:.0} us; this run says nothing",
-                keeper.late(),
-                self.driven.written,
-                us(keeper.worst_ns())
-            ),
-        };
-        line(&mut out, "generator", &plan);
-        let blocked = format!(
-            "{} writes found stdin full, {:.3} s in them; generator and sink used {:.2} s CPU",
-            self.driven.blocked_writes,
-            self.driven.blocked_ns as f64 / 1e9,
-            self.own_cpu_s
-        );
-        line(&mut out, "", &blocked);
-        if let Some(others) = self.others_cpu_s {
-            line(&mut out, "machine", &format!("everybody else used about {others:.2} s CPU meanwhile"));
-        }
-        if let Some(stop) = self.driven.stop {
-            line(&mut out, "STOPPED", &format!("after {} records: {}", self.driven.written, stop_text(stop)));
-        }
-        out
+    /// Whether the generator kept its plan; without one, there was nothing to keep.
+    fn kept_plan(&self) -> bool {
+        self.planned_rate.is_none() || self.driven.keeper.kept()
     }
 
-    fn target_lines(&self, out: &mut String) {
-        let cpu = |seconds: f64| per(seconds * 1e6, self.driven.written as f64);
-        let outcome = &self.outcome;
-        let cost = format!(
-            "{:.3} s CPU per million records written ({:.3} user, {:.3} system)",
-            cpu(outcome.user_s + outcome.system_s),
-            cpu(outcome.user_s),
-            cpu(outcome.system_s)
-        );
-        line(out, "target", &cost);
-        let rss = outcome.peak_rss_kib.map_or_else(|| "-".to_owned(), |kib| format!("{kib} KiB"));
-        let switches = format!(
-            "peak RSS {rss}, {} voluntary and {} involuntary switches",
-            outcome.voluntary_switches, outcome.involuntary_switches
-        );
-        line(out, "", &switches);
-        let end = match (outcome.killed, outcome.exit_code) {
-            (true, _) => "KILLED: did not exit in time after the end of its stdin".to_owned(),
-            (false, Some(code)) => format!("exit code {code}"),
-            (false, None) => "exit code unknown".to_owned(),
-        };
-        line(out, "", &end);
+    /// CPU seconds of the target per million lines written.
+    fn cpu_s_per_million(&self) -> f64 {
+        self.per_million(self.outcome.user_s + self.outcome.system_s)
     }
 
-    fn corrected_name(&self) -> &'static str {
-        if self.scheduled { "  from the schedule" } else { "  (no schedule)" }
-    }
-
-    /// The same as JSON.
-    pub(crate) fn json(&self) -> Value {
-        let per_million = |seconds: f64| round(per(seconds * 1e6, self.driven.written as f64), 6);
-        let outcome = &self.outcome;
-        let conditions: Map<String, Value> =
-            self.conditions.iter().map(|(name, value)| (name.replace(' ', "_"), value.clone())).collect();
-        let tally = self.tally();
-        let count = |of: fn(&Tally) -> u64| tally.as_ref().map(of);
-        json!({
-            "measured": conditions,
-            "written": self.driven.written,
-            "written_bytes": self.driven.bytes,
-            "sent": self.driven.sent,
-            "received": count(|t| t.received),
-            "lost": count(|t| t.lost),
-            "duplicated": count(|t| t.duplicated),
-            "reordered": count(|t| t.reordered),
-            "torn": count(|t| t.torn),
-            "unmarked": count(|t| t.unmarked),
-            "gaps": tally.as_ref().map(|t| t.gaps.iter().map(|g| json!([g.first, g.last])).collect::<Vec<_>>()),
-            "seconds": round(self.seconds(), 6),
-            "rate": round(self.rate(), 1),
-            "latency_us": self.received.as_ref().map(|received| latency_json(&received.corrected)),
-            "latency_uncorrected_us": self.received.as_ref().map(|received| latency_json(&received.uncorrected)),
-            "target": {
-                "cpu_s_per_million": per_million(outcome.user_s + outcome.system_s),
-                "user_s_per_million": per_million(outcome.user_s),
-                "sys_s_per_million": per_million(outcome.system_s),
-                "max_rss_kib": outcome.peak_rss_kib,
-                "voluntary_switches": outcome.voluntary_switches,
-                "involuntary_switches": outcome.involuntary_switches,
-                "exit_code": outcome.exit_code,
-                "killed": outcome.killed,
-            },
-            "generator": {
-                "scheduled": self.scheduled,
-                "kept_plan": self.driven.keeper.kept(),
-                "worst_lag_us": round(us(self.driven.keeper.worst_ns()), 1),
-                "late": self.driven.keeper.late(),
-                "blocked_writes": self.driven.blocked_writes,
-                "blocked_s": round(self.driven.blocked_ns as f64 / 1e9, 6),
-                "stopped": self.driven.stop.map(stop_text),
-                "own_cpu_s": round(self.own_cpu_s, 6),
-                "others_cpu_s": self.others_cpu_s.map(|seconds| round(seconds, 2)),
-            },
-            "sink": self.received.as_ref().map(|received| json!({
-                "messages": received.messages,
-                "bytes": received.bytes,
-                "connections": received.connections,
-                "unfinished_bytes": received.unfinished_bytes,
-                "framing_errors": received.framing_errors,
-                "tls_errors": received.tls_errors,
-                "socket_drops": received.socket_drops,
-            })),
-        })
+    fn per_million(&self, seconds: f64) -> f64 {
+        per(seconds * 1e6, self.driven.written as f64)
     }
 }
 
@@ -257,30 +115,9 @@ fn stop_text(stop: Stop) -> String {
     }
 }
 
-fn line(out: &mut String, name: &str, value: &str) {
-    // A String takes everything.
-    let _ = writeln!(out, "{name:<12} {value}");
-}
-
-fn latency_line(out: &mut String, name: &str, histogram: &Histogram<u64>) {
-    let _ = write!(out, "{name:<19}");
-    for value in quantiles(histogram) {
-        let _ = match value {
-            Some(ns) => write!(out, " {:>10.1}", us(ns)),
-            None => write!(out, " {:>10}", "-"),
-        };
-    }
-    out.push('\n');
-}
-
-fn latency_json(histogram: &Histogram<u64>) -> Value {
-    let [p50, p90, p99, p999, max] = quantiles(histogram).map(|ns| ns.map(|ns| round(us(ns), 1)));
-    json!({ "p50": p50, "p90": p90, "p99": p99, "p999": p999, "max": max })
-}
-
-/// p50, p90, p99, p99.9 and the maximum in ns; nothing if nothing was recorded.
-fn quantiles(histogram: &Histogram<u64>) -> [Option<u64>; 5] {
-    [0.5, 0.9, 0.99, 0.999, 1.0].map(|q| (!histogram.is_empty()).then(|| histogram.value_at_quantile(q)))
+/// `q` of the values in ns; `None` if nothing was recorded.
+fn quantile(histogram: &Histogram<u64>, q: f64) -> Option<u64> {
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(q))
 }
 
 fn us(ns: u64) -> f64 {
@@ -298,16 +135,21 @@ fn round(value: f64, digits: i32) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::plan::Keeper;
+    use serde_json::json;
 
-    fn report(arrived: u64, sent: u64) -> Report {
+    use crate::plan::Keeper;
+    use crate::timeline::Timeline;
+
+    /// A report of a run in which the first `arrived` of `sent` records arrived, 1 us later each, in one second.
+    pub(crate) fn report(arrived: u64, sent: u64) -> Report {
         let histogram = || Histogram::new_with_bounds(1, 1 << 40, 3).unwrap();
         let mut received = Received {
             ledger: crate::ledger::Ledger::default(),
             corrected: histogram(),
             uncorrected: histogram(),
+            timeline: Timeline::new(1_000_000_000),
             last_ns: Some(2_000_000_000),
             messages: arrived,
             bytes: 0,
@@ -320,9 +162,13 @@ mod tests {
         for sequence in 0..arrived {
             received.ledger.whole(crate::corpus::Number { stream: 0, sequence });
             received.corrected.saturating_record(sequence * 1000);
+            let now_ns = 1_000_000_000 + sequence * 1_000_000;
+            received.timeline.enter(now_ns, 200, Some(sequence * 1000));
         }
         Report {
             conditions: vec![("sink", json!("tcp://127.0.0.1:1"))],
+            name: "prog".into(),
+            planned_rate: Some(1000),
             driven: Driven {
                 written: sent,
                 sent,
@@ -336,7 +182,6 @@ mod tests {
             },
             received: Some(received),
             outcome: Outcome { user_s: 0.5, exit_code: Some(0), ..Outcome::default() },
-            scheduled: true,
             exited_ns: 3_000_000_000,
             own_cpu_s: 0.1,
             others_cpu_s: Some(0.0),
@@ -368,7 +213,7 @@ mod tests {
         let mut late = report(10, 10);
         late.driven.keeper.leaving(0, 5);
         assert_eq!(late.judge(false), Judgement::PlanNotKept);
-        late.scheduled = false;
+        late.planned_rate = None;
         assert_eq!(late.judge(false), Judgement::Well);
     }
 

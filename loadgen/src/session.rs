@@ -6,8 +6,9 @@
 use std::error::Error;
 use std::fmt;
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -23,9 +24,10 @@ use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
 use crate::plan::Plan;
-use crate::report::{Judgement, Report};
+use crate::progress::{Goal, Progress, State};
+use crate::report::{Judgement, Report, Runs};
 use crate::sink::{Shared, Sink, Transport};
-use crate::target::{self, PeakRss, Target};
+use crate::target::{self, Target, Watcher};
 
 /// Exit code of a run that could not be made.
 pub(crate) const EXIT_CANNOT_RUN: u8 = 2;
@@ -91,17 +93,51 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     };
 
     drive::close_inherited();
-    let report = run(&bench, &command)?;
-    if let Some(path) = &bench.json {
-        let text = format!("{:#}\n", report.json());
-        fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
+    if bench.to == Transport::None && (bench.hgrm.is_some() || bench.hlog.is_some()) {
+        return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
-    io::stdout().write_all(report.table().as_bytes()).map_err(Failure::when("writing the report"))?;
-    Ok(match report.judge(bench.allow_loss) {
+    target::adopt_orphans().map_err(Failure::when("becoming the parent of orphans"))?;
+    let first = run(&bench, &command, 1)?;
+    let more =
+        (2..=bench.runs.get()).map(|number| run(&bench, &command, number)).collect::<Result<_, _>>()?;
+    let runs = Runs::new(first, more, command_line());
+    write_files(&bench, &runs)?;
+    io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
+    Ok(match runs.judge(bench.allow_loss) {
         Judgement::Well => ExitCode::SUCCESS,
         Judgement::Faulty => ExitCode::from(EXIT_FAULTY),
         Judgement::PlanNotKept => ExitCode::from(EXIT_PLAN_NOT_KEPT),
     })
+}
+
+/// Writes the files asked for.
+fn write_files(bench: &BenchArgs, runs: &Runs) -> Result<(), Failure> {
+    let write = |path: &Option<PathBuf>, content: &dyn Fn() -> Result<Vec<u8>, String>| {
+        let Some(path) = path else { return Ok(()) };
+        let doing = || format!("writing {}", path.display());
+        let content = content().map_err(Failure::when(doing()))?;
+        fs::write(path, content).map_err(Failure::when(doing()))
+    };
+    write(&bench.json, &|| Ok(format!("{:#}\n", runs.json()).into_bytes()))?;
+    write(&bench.html, &|| Ok(runs.html().into_bytes()))?;
+    write(&bench.hgrm, &|| Ok(runs.hgrm().unwrap_or_default().into_bytes()))?;
+    write(&bench.hlog, &|| runs.hlog().unwrap_or_else(|| Ok(Vec::new())))
+}
+
+/// The command line of this process, quoted for a shell.
+fn command_line() -> String {
+    let arguments: Vec<String> = std::env::args_os().map(|arg| quote(&arg.to_string_lossy())).collect();
+    arguments.join(" ")
+}
+
+/// `argument` as a shell must be given it.
+fn quote(argument: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(harmless) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', "'\\''"))
+    }
 }
 
 fn split_run(run: RunArgs) -> Result<(BenchArgs, Vec<String>), Failure> {
@@ -157,7 +193,8 @@ fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
         .collect()
 }
 
-fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
+/// Makes run `number`, counted from 1.
+fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Failure> {
     let Corpus { mut wire, mut expected } = build_corpus(bench)?;
     if wire.peek().is_none() {
         return Err(Failure::usage("the trace holds no lines"));
@@ -168,13 +205,14 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
     let (feed, stdin) = Feed::open(bench.feed).map_err(Failure::when("making the target's stdin"))?;
     let target = Target::spawn(&argv, stdin)
         .map_err(Failure::when(format!("starting {}", argv.first().map_or("nothing", String::as_str))))?;
-    let mut peak = target.peak_rss();
+    let mut watcher = target.watcher();
+    let clock = Clock::start();
     std::thread::sleep(bench.settle);
-    peak.look();
+    watcher.look(&clock);
+    let progress = Progress::new(goal(bench), &prefix(bench, number));
 
     let own_cpu_before = target::own_cpu_seconds();
     let machine_before = target::machine_cpu_seconds();
-    let clock = Clock::start();
     let plan = Plan::new(clock.now() + LEAD_NS, bench.rate());
     let limits = Limits {
         count: bench.count(),
@@ -189,18 +227,20 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
             .as_ref()
             .map(|sink| scope.spawn(|| sink.run(&mut expected, &plan, &clock, &shared, bench.linger)));
         let (stop_watching, stopped) = mpsc::channel();
-        let watching = scope.spawn(|| watch(peak, &shared, stopped));
+        let watching =
+            scope.spawn(|| watch(watcher, progress, &shared, sink.is_some(), &plan, &clock, stopped));
 
         let driven = drive::drive(&feed, &mut wire, &plan, &limits, &clock, &shared.announced);
         // End of stdin: the target drains and exits.
         drop(feed);
         drop(stop_watching);
-        let peak = watching.join().map_err(|_| Failure::usage("the watching thread panicked"));
-        let outcome = peak.and_then(|peak| {
+        let watcher = watching.join().map_err(|_| Failure::usage("the watching thread panicked"));
+        let outcome = watcher.and_then(|watcher| {
             // A target that would not read will not exit either; it has had its time.
             let timeout =
                 if driven.stop == Some(drive::Stop::Stuck) { Duration::ZERO } else { bench.timeout };
-            target.wait(peak, timeout, &clock).map_err(Failure::when("waiting for the target"))
+            let outcome = target.wait(watcher, timeout, bench.linger, &clock);
+            outcome.map_err(Failure::when("waiting for the target"))
         });
         let exited_ns = clock.now();
         // Only now, also after a failure: the sink ends when it knows how many there are.
@@ -220,11 +260,12 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
     let others_cpu_s =
         machine_s.map(|all| all - own_cpu_s - outcome.user_s - outcome.system_s).filter(|rest| *rest >= 0.0);
     Ok(Report {
-        conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes),
+        conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes, &plan),
+        name: name(&argv),
+        planned_rate: bench.rate().map(NonZeroU64::get),
         driven,
         received,
         outcome,
-        scheduled: bench.rate().is_some(),
         exited_ns,
         own_cpu_s,
         others_cpu_s,
@@ -247,23 +288,76 @@ fn build_corpus(bench: &BenchArgs) -> Result<Corpus, Failure> {
     }
 }
 
-/// Looks at the target's memory, and shows progress if somebody watches, until told to stop.
-fn watch(mut peak: PeakRss, shared: &Shared, stopped: mpsc::Receiver<()>) -> PeakRss {
-    let mut stderr = io::stderr();
-    let visible = stderr.is_terminal();
+/// Looks at the target, and shows progress if somebody watches, until told to stop.
+fn watch(
+    mut watcher: Watcher,
+    mut progress: Progress,
+    shared: &Shared,
+    has_sink: bool,
+    plan: &Plan,
+    clock: &Clock,
+    stopped: mpsc::Receiver<()>,
+) -> Watcher {
     while stopped.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
-        peak.look();
-        if visible {
-            let sent = shared.announced.load(Ordering::Relaxed);
-            let arrived = shared.arrived.load(Ordering::Relaxed);
-            // A terminal that went away is no reason to stop measuring.
-            let _ = write!(stderr, "\r{sent:>12} sent {arrived:>12} arrived ");
+        watcher.look(clock);
+        if progress.is_visible() {
+            progress.show(State {
+                elapsed_ns: clock.now().saturating_sub(plan.start_ns()),
+                sent: shared.announced.load(Ordering::Relaxed),
+                arrived: has_sink.then(|| shared.arrived.load(Ordering::Relaxed)),
+                overtaken: shared.overtaken.load(Ordering::Relaxed),
+            });
         }
     }
-    if visible {
-        let _ = write!(stderr, "\r{:50}\r", "");
+    progress.clear();
+    watcher
+}
+
+/// How much there is to do. Records without an end (a trace, only a time) set no goal.
+fn goal(bench: &BenchArgs) -> Goal {
+    let records = Some(bench.count()).filter(|count| *count != u64::MAX);
+    let planned = records.zip(bench.rate()).map(|(count, rate)| count as f64 / rate.get() as f64);
+    let planned = planned.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let duration = match (bench.duration, planned) {
+        (Some(limit), Some(planned)) => Some(limit.min(planned)),
+        (limit, planned) => limit.or(planned),
+    };
+    Goal { records, duration }
+}
+
+/// What stands before the bar: which of several runs it is.
+fn prefix(bench: &BenchArgs, number: u32) -> String {
+    match bench.runs.get() {
+        1 => String::new(),
+        all => format!("run {number} of {all} "),
     }
-    peak
+}
+
+/// What the target is called: its program without the path.
+fn name(argv: &[String]) -> String {
+    let program = argv.first().map_or("nothing", String::as_str);
+    let name = Path::new(program).file_name().map_or(program.into(), |name| name.to_string_lossy());
+    if argv.get(1).is_some_and(|first| first == "floor-child") {
+        "floor".to_owned()
+    } else {
+        name.into_owned()
+    }
+}
+
+/// `seconds` since 1970 as `YYYY-MM-DD HH:MM:SS UTC`.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days are counted from 1 March of a year that divides by 400, so that the leap day is a year's last.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) =
+        (year + era * 400 + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 /// What was measured, for whoever reads the figures later.
@@ -272,6 +366,7 @@ fn conditions(
     sink: Option<&Sink>,
     argv: &[String],
     mean: usize,
+    plan: &Plan,
 ) -> Vec<(&'static str, Value)> {
     let corpus = match &bench.trace {
         Some(path) => format!("trace {}, mean {mean} B a record", path.display()),
@@ -293,6 +388,7 @@ fn conditions(
     let host = format!("{}, {} CPUs", kernel(), std::thread::available_parallelism().map_or(0, usize::from));
     vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("started", json!(utc(plan.start_ns() / 1_000_000_000))),
         ("host", json!(host)),
         ("command", json!(argv.join(" "))),
         ("corpus", json!(corpus)),
@@ -307,4 +403,32 @@ fn conditions(
 fn kernel() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("Linux {}", release.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (1_798_761_599, "2026-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+
+    #[test]
+    fn arguments_are_quoted_for_a_shell() {
+        for (argument, quoted) in
+            [("--rate", "--rate"), ("", "''"), ("{to}", "'{to}'"), ("it's", r"'it'\''s'"), ("$(x)", "'$(x)'")]
+        {
+            assert_eq!(quote(argument), quoted);
+        }
+    }
 }

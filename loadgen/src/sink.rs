@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::corpus::{Expected, Verdict};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
+use crate::timeline::Timeline;
 
 /// Receive buffer asked for each socket: half a second of the fastest sender.
 const RECEIVE_BUFFER: usize = 64 << 20;
@@ -78,13 +79,20 @@ pub(crate) struct Shared {
     pub(crate) announced: AtomicU64,
     /// Distinct records that have arrived: raised by the sink.
     pub(crate) arrived: AtomicU64,
+    /// Records overtaken by later ones and not arrived so far: raised and lowered by the sink.
+    pub(crate) overtaken: AtomicU64,
     /// Records sent in all; `u64::MAX` until the target is gone.
     pub(crate) sent: AtomicU64,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { announced: AtomicU64::new(0), arrived: AtomicU64::new(0), sent: AtomicU64::new(u64::MAX) }
+        Self {
+            announced: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
+            overtaken: AtomicU64::new(0),
+            sent: AtomicU64::new(u64::MAX),
+        }
     }
 }
 
@@ -97,6 +105,8 @@ pub(crate) struct Received {
     pub(crate) corrected: Histogram<u64>,
     /// Latency from the time it was written.
     pub(crate) uncorrected: Histogram<u64>,
+    /// What arrived when, and how late (from the time due, or without a schedule from the write).
+    pub(crate) timeline: Timeline,
     /// Time of the last arrival of a marked message.
     pub(crate) last_ns: Option<u64>,
     /// Messages of any kind.
@@ -217,6 +227,7 @@ impl Sink {
                 ledger: Ledger::default(),
                 corrected: histogram()?,
                 uncorrected: histogram()?,
+                timeline: Timeline::new(plan.start_ns()),
                 last_ns: None,
                 messages: 0,
                 bytes: 0,
@@ -303,6 +314,8 @@ impl Account<'_> {
                             histogram.saturating_record(now_ns.saturating_sub(from));
                         }
                     }
+                    let latency_ns = due_ns.or(written_ns).map(|from| now_ns.saturating_sub(from));
+                    received.timeline.enter(now_ns, message.len() as u64, latency_ns);
                 }
             }
             Verdict::Torn(number) => {
@@ -315,5 +328,6 @@ impl Account<'_> {
 
     fn publish(&self) {
         self.shared.arrived.store(self.received.ledger.arrived(), Ordering::Relaxed);
+        self.shared.overtaken.store(self.received.ledger.overtaken(), Ordering::Relaxed);
     }
 }

@@ -1,11 +1,14 @@
 //! The program under test: started as auditd starts a plugin, watched from outside.
 //!
-//! *Promise:* its CPU time and context switches are the kernel's own account of the reaped child (all threads, to
-//! the microsecond); its peak memory is the high-water mark the kernel keeps, read while it lives.
-//! *Law:* no help from the program; nothing is injected into it; it never outlives the run.
+//! *Promise:* its CPU time and context switches, and those of everything it started, are the kernel's own account of
+//! reaped children (all threads, to the microsecond); its peak memory is the highest sum over all of them that was seen
+//! ([`tree`]), and at least the high-water mark the kernel keeps for each.
+//! *Law:* no help from the program; nothing is injected into it; neither it nor its children outlive the run.
 //!
 //! Why the peak is sampled: the `ru_maxrss` of a child also covers the moment between fork and exec, when it still
 //! was this process. `VmHWM` belongs to the program alone but is gone once it has exited, so it is read until then.
+
+mod tree;
 
 use std::fs;
 use std::io;
@@ -15,9 +18,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike as _;
-use nix::unistd::{SysconfVar, sysconf};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
+pub(crate) use self::tree::{Sample, Watcher};
 use crate::clock::Clock;
 use crate::drive::nanoseconds;
 
@@ -28,7 +34,8 @@ const EXIT_POLL: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Target {
     child: Child,
-    peak: PeakRss,
+    /// Children this process had before.
+    others: Vec<Pid>,
     /// What earlier children of this process used. Not zero even for the first target: a shell that replaces
     /// itself by this program leaves the bill of its own children behind.
     before: Usage,
@@ -41,8 +48,15 @@ pub(crate) struct Outcome {
     pub(crate) user_s: f64,
     /// CPU seconds in the kernel.
     pub(crate) system_s: f64,
-    /// Highest resident size seen, KiB; `None` if the program was too quick to be looked at.
+    /// Highest resident size seen, summed over the target and its children, KiB; `None` if it was too quick to be
+    /// looked at.
     pub(crate) peak_rss_kib: Option<u64>,
+    /// Most processes seen alive at a time, the target included.
+    pub(crate) processes: usize,
+    /// Processes the target left behind, which had to be killed.
+    pub(crate) left_behind: usize,
+    /// CPU and memory over time.
+    pub(crate) samples: Vec<Sample>,
     /// Times it waited.
     pub(crate) voluntary_switches: i64,
     /// Times it was made to wait.
@@ -63,6 +77,7 @@ impl Target {
         let (program, args) =
             argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
         let before = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        let others = tree::children(Pid::this()).unwrap_or_default();
         let child = Command::new(program)
             .args(args)
             .env_clear()
@@ -70,24 +85,30 @@ impl Target {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()?;
-        let peak = PeakRss { path: format!("/proc/{}/status", child.id()), kib: None };
-        Ok(Self { child, peak, before })
+        Ok(Self { child, others, before })
     }
 
-    /// A watcher of the target's memory for another thread to poll.
-    pub(crate) fn peak_rss(&self) -> PeakRss {
-        self.peak.clone()
+    /// A watcher of the target and its children for another thread to poll.
+    pub(crate) fn watcher(&self) -> Watcher {
+        Watcher::new(Pid::from_raw(self.child.id().cast_signed()), self.others.clone())
     }
 
-    /// Waits until the target exits, at most `timeout`, then kills it. Its stdin must be closed by now.
+    /// Waits until the target exits, at most `timeout`, then kills it. Its stdin must be closed by now. What it leaves
+    /// behind has `grace` more.
     ///
     /// # Errors
     /// If the operating system refuses to say.
-    pub(crate) fn wait(mut self, mut peak: PeakRss, timeout: Duration, clock: &Clock) -> io::Result<Outcome> {
+    pub(crate) fn wait(
+        mut self,
+        mut watcher: Watcher,
+        timeout: Duration,
+        grace: Duration,
+        clock: &Clock,
+    ) -> io::Result<Outcome> {
         let deadline = clock.now().saturating_add(nanoseconds(timeout));
         let mut killed = false;
         let status = loop {
-            peak.look();
+            watcher.look(clock);
             if let Some(status) = self.child.try_wait()? {
                 break status;
             }
@@ -98,12 +119,16 @@ impl Target {
             }
             std::thread::sleep(EXIT_POLL);
         };
-        // The target is the only child since `before`.
+        let left_behind = reap(&mut watcher, grace, clock);
+        // The target and what it left to us are the only children since `before`.
         let (usage, before) = (getrusage(UsageWho::RUSAGE_CHILDREN)?, self.before);
         Ok(Outcome {
             user_s: user_seconds(&usage) - user_seconds(&before),
             system_s: system_seconds(&usage) - system_seconds(&before),
-            peak_rss_kib: peak.kib,
+            peak_rss_kib: watcher.peak_rss_kib(),
+            processes: watcher.processes(),
+            left_behind,
+            samples: watcher.into_samples(),
             voluntary_switches: usage.voluntary_context_switches() - before.voluntary_context_switches(),
             involuntary_switches: usage.involuntary_context_switches()
                 - before.involuntary_context_switches(),
@@ -118,6 +143,40 @@ impl Drop for Target {
         // After `wait` the child is reaped and both calls do nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Makes this process the parent of its descendants' orphans, so that they are watched, reaped and accounted for.
+///
+/// # Errors
+/// If the kernel is older than 3.4.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from)
+}
+
+/// Waits for the orphans of the target, at most `grace`, then kills them. Returns how many had to be.
+fn reap(watcher: &mut Watcher, grace: Duration, clock: &Clock) -> usize {
+    let deadline = clock.now().saturating_add(nanoseconds(grace));
+    let mut killed = 0;
+    loop {
+        let mut alive = false;
+        for orphan in watcher.own() {
+            // No such child: reaped before, so neither alive nor ours.
+            alive |= waitpid(orphan, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
+        }
+        if !alive {
+            return killed;
+        }
+        watcher.look(clock);
+        if clock.now() >= deadline {
+            let tree = watcher.tree();
+            killed = killed.max(tree.len());
+            for pid in tree {
+                // One that has ended since needs no killing.
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        std::thread::sleep(EXIT_POLL);
     }
 }
 
@@ -154,37 +213,9 @@ fn exit_code(status: ExitStatus) -> Option<i32> {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal))
 }
 
-/// Reads the kernel's high-water mark of a process's resident memory.
-#[derive(Clone, Debug)]
-pub(crate) struct PeakRss {
-    path: String,
-    kib: Option<u64>,
-}
-
-impl PeakRss {
-    /// Takes a reading; a process that is gone leaves the last one standing.
-    pub(crate) fn look(&mut self) {
-        if let Ok(status) = fs::read_to_string(&self.path) {
-            self.kib = self.kib.max(high_water_mark(&status));
-        }
-    }
-}
-
-/// `VmHWM` in KiB out of the text of `/proc/PID/status`.
-fn high_water_mark(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_high_water_mark_is_found_or_absent() {
-        assert_eq!(high_water_mark("Name:\tx\nVmHWM:\t    3456 kB\nVmRSS:\t1 kB\n"), Some(3456));
-        assert_eq!(high_water_mark("Name:\tx\nState:\tZ (zombie)\n"), None);
-    }
 
     #[test]
     fn waiting_is_not_work() {

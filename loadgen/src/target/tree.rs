@@ -1,0 +1,233 @@
+//! The target and everything it started, watched from outside while it lives.
+//!
+//! *Promise:* CPU time, resident memory and number of processes over time, for a run of any length: a sample every 100 ms
+//! at first, half as many each time there are too many.
+//! *Law:* reads /proc and the processes' CPU clocks only. What lives shorter than the time between two looks may go
+//! unseen; the account at the end ([`super::Outcome`]) is the kernel's and misses nothing.
+//!
+//! The tree is what descends from this process: a target's orphans are adopted by it (see [`super::adopt_orphans`]), so
+//! they stay in. Children this process had before the target are not the target's.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+use crate::clock::Clock;
+
+/// Most samples kept.
+const MOST: usize = 1200;
+/// Time between two samples at first, less what a late wake-up may take.
+const FIRST_PERIOD_NS: u64 = 90_000_000;
+
+/// What the tree used up to a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// When, on the run's clock.
+    pub(crate) at_ns: u64,
+    /// CPU time so far, user and system, of all processes seen.
+    pub(crate) cpu_ns: u64,
+    /// Resident memory at the time, summed over the processes.
+    pub(crate) rss_kib: u64,
+}
+
+/// Watches the tree, see the module.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    root: Pid,
+    /// Children of this process that are not the target's.
+    others: Vec<Pid>,
+    samples: Vec<Sample>,
+    period_ns: u64,
+    /// CPU time of each process when it was last looked at.
+    cpu_ns: BTreeMap<i32, u64>,
+    peak_rss_kib: Option<u64>,
+    processes: usize,
+}
+
+impl Watcher {
+    /// A watcher of the tree that begins at the child `root`; `others` are the children this process has besides.
+    pub(super) fn new(root: Pid, others: Vec<Pid>) -> Self {
+        Self {
+            root,
+            others,
+            samples: Vec::with_capacity(MOST),
+            period_ns: FIRST_PERIOD_NS,
+            cpu_ns: BTreeMap::new(),
+            peak_rss_kib: None,
+            processes: 0,
+        }
+    }
+
+    /// Takes a reading; processes that are gone leave their last one standing.
+    pub(crate) fn look(&mut self, clock: &Clock) {
+        let tree = self.tree();
+        let at_ns = clock.now();
+        let (mut rss_kib, mut highest_kib, mut alive) = (0, None, 0);
+        for pid in tree {
+            // A zombie has no memory any more; its time is still told.
+            if let Some(ns) = cpu_ns(pid) {
+                self.cpu_ns.insert(pid.as_raw(), ns);
+            }
+            let memory = fs::read_to_string(format!("/proc/{pid}/status")).ok();
+            if let Some(memory) = memory.as_deref().and_then(Memory::of) {
+                alive += 1;
+                rss_kib += memory.resident_kib;
+                highest_kib = highest_kib.max(Some(memory.highest_kib));
+            }
+        }
+        if alive == 0 {
+            return;
+        }
+        self.processes = self.processes.max(alive);
+        // Between two looks a single process may have been larger, and the kernel remembers it.
+        self.peak_rss_kib = self.peak_rss_kib.max(highest_kib).max(Some(rss_kib));
+        let due = self.samples.last().is_none_or(|last| at_ns >= last.at_ns.saturating_add(self.period_ns));
+        if due {
+            if self.samples.len() == MOST {
+                let mut keep = false;
+                self.samples.retain(|_| {
+                    keep = !keep;
+                    keep
+                });
+                self.period_ns *= 2;
+            }
+            self.samples.push(Sample { at_ns, cpu_ns: self.cpu_ns.values().sum(), rss_kib });
+        }
+    }
+
+    /// The processes alive: descendants of this one, or, where the kernel does not name children, the root.
+    pub(super) fn tree(&self) -> Vec<Pid> {
+        let mut found = self.own();
+        let mut next = 0;
+        while let Some(pid) = found.get(next) {
+            found.extend(children(*pid).unwrap_or_default());
+            next += 1;
+        }
+        found
+    }
+
+    /// The target, if it is not yet reaped, and its orphans.
+    pub(super) fn own(&self) -> Vec<Pid> {
+        let mut own = children(Pid::this()).unwrap_or_else(|| vec![self.root]);
+        own.retain(|pid| !self.others.contains(pid));
+        own
+    }
+
+    /// Highest resident memory seen in KiB, summed over the tree; `None` if it was never seen alive.
+    pub(super) fn peak_rss_kib(&self) -> Option<u64> {
+        self.peak_rss_kib
+    }
+
+    /// Most processes seen alive at a time.
+    pub(super) fn processes(&self) -> usize {
+        self.processes
+    }
+
+    /// The samples, oldest first.
+    pub(super) fn into_samples(self) -> Vec<Sample> {
+        self.samples
+    }
+}
+
+/// CPU time of a process so far, all threads, to the nanosecond.
+fn cpu_ns(pid: Pid) -> Option<u64> {
+    let clock = ClockId::pid_cpu_clock_id(pid).ok()?;
+    let time = clock_gettime(clock).ok()?;
+    Some(time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
+}
+
+/// The children of all threads of `pid`; `None` if it is gone or the kernel does not tell.
+pub(super) fn children(pid: Pid) -> Option<Vec<Pid>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(pids) => {
+                found.extend(pids.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
+            }
+            // A thread that has just ended is no reason to forget the others.
+            Err(_) if task.path().exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(found)
+}
+
+/// The memory lines of `/proc/PID/status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    resident_kib: u64,
+    highest_kib: u64,
+}
+
+impl Memory {
+    /// Out of the text; a zombie has none.
+    fn of(status: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Some(Self { resident_kib: field("VmRSS:")?, highest_kib: field("VmHWM:")? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_found_or_absent() {
+        assert_eq!(
+            Memory::of("Name:\tx\nVmHWM:\t    3456 kB\nVmRSS:\t12 kB\n"),
+            Some(Memory { resident_kib: 12, highest_kib: 3456 })
+        );
+        assert_eq!(Memory::of("Name:\tx\nState:\tZ (zombie)\n"), None);
+    }
+
+    #[test]
+    fn a_process_s_time_grows() {
+        let before = cpu_ns(Pid::this()).unwrap();
+        let mut sum = 0u64;
+        while cpu_ns(Pid::this()).unwrap() == before {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        assert_eq!(cpu_ns(Pid::from_raw(gone.id().cast_signed())), None);
+    }
+
+    #[test]
+    fn grandchildren_belong_to_the_tree() {
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", "sleep 100 & echo up; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line)
+            .unwrap();
+        let root = Pid::from_raw(i32::try_from(shell.id()).unwrap());
+        let mut watcher = Watcher::new(root, Vec::new());
+        watcher.look(&Clock::start());
+        let grandchildren = children(root).unwrap();
+        assert_eq!(grandchildren.len(), 1);
+        assert!(watcher.tree().contains(&grandchildren[0]), "{:?}", watcher.tree());
+        assert!(watcher.processes() >= 2);
+        assert!(watcher.peak_rss_kib() > Some(0));
+        nix::sys::signal::kill(grandchildren[0], nix::sys::signal::Signal::SIGKILL).unwrap();
+        shell.wait().unwrap();
+    }
+
+    #[test]
+    fn a_long_run_keeps_its_samples_few() {
+        let mut watcher = Watcher::new(Pid::this(), Vec::new());
+        watcher.samples = (0..1200).map(|n| Sample { at_ns: n, cpu_ns: n, rss_kib: 1 }).collect();
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        watcher.look(&Clock::start());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(watcher.samples.len(), 601);
+        assert_eq!(watcher.samples[1].at_ns, 2);
+    }
+}
