@@ -51,6 +51,8 @@ pub(crate) struct Chart {
     pub(crate) x: Scale,
     /// What y is.
     pub(crate) y: Scale,
+    /// Where x ends at least, so that charts of the same time have the same axis; 0 is where the points end.
+    pub(crate) x_end: f64,
     /// The lines; those without points are left out.
     pub(crate) series: Vec<Series>,
 }
@@ -94,7 +96,7 @@ impl Chart {
             }
             out.push_str("</ul>\n");
         }
-        let (x, y) = (Axis::over(self.x, &series, true), Axis::over(self.y, &series, false));
+        let (x, y) = (Axis::over(self.x, &series, true, self.x_end), Axis::over(self.y, &series, false, 0.0));
         out.push_str("<div class=\"plot\">\n");
         for (class, width) in WIDTHS {
             self.svg(&mut out, class, width, &series, &x, &y);
@@ -132,7 +134,7 @@ impl Chart {
         let labels_wanted = if class == "wide" { 9 } else { 5 };
         let px = |value: f64| LEFT + x.place(value) * (right - LEFT);
         let py = |value: f64| bottom - y.place(value) * (bottom - TOP);
-        let (x_ticks, y_ticks) = (x.ticks(labels_wanted), y.ticks(5));
+        let (x_ticks, y_ticks) = (x.ticks(labels_wanted), y.ticks(if y.log { 6 } else { 5 }));
         for tick in &y_ticks {
             let _ = write!(out, "<path d=\"M{LEFT} {:.1}H{right}\"/>", py(*tick));
         }
@@ -146,10 +148,13 @@ impl Chart {
         }
         for tick in &x_ticks {
             let at = px(*tick);
-            // The outermost labels keep inside the drawing.
-            let anchor = if at > right - 12.0 { "end" } else { "middle" };
-            let at = if anchor == "end" { at + RIGHT - 2.0 } else { at };
             let text = self.x.label(*tick, x.high);
+            // A label that would reach over the edge ends there: letters are some 7 wide.
+            let (at, anchor) = if at + 3.6 * text.chars().count() as f64 > width - 1.0 {
+                (width - 1.0, "end")
+            } else {
+                (at, "middle")
+            };
             let _ = write!(
                 out,
                 "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{text}</text>",
@@ -253,7 +258,7 @@ impl Scale {
                 let nines = format!("{:.9}", 100.0 - 100.0 / value);
                 format!("{} %", nines.trim_end_matches('0').trim_end_matches('.'))
             }
-            Self::Rate if high >= 1e6 => format!("{} M", short(value / 1e6)),
+            Self::Rate if high >= 1e6 && value > 0.0 => format!("{} M", short(value / 1e6)),
             Self::Rate if high >= 1e4 && value > 0.0 => format!("{} k", short(value / 1e3)),
             _ => short(value).to_string(),
         }
@@ -288,12 +293,13 @@ struct Axis {
 }
 
 impl Axis {
-    fn over(scale: Scale, series: &[&Series], is_x: bool) -> Self {
+    fn over(scale: Scale, series: &[&Series], is_x: bool, end: f64) -> Self {
         let values = || {
             let points = series.iter().flat_map(|series| series.drawable());
             points.map(move |(x, y)| if is_x { x } else { y })
         };
-        let highest = values().fold(f64::MIN, f64::max);
+        // No quantity here is negative.
+        let highest = values().fold(end, f64::max);
         let log = scale.is_log();
         // Time and percentiles end where the data do; heights end at a round number.
         let (low, high) = match scale {
@@ -373,28 +379,28 @@ mod tests {
     use super::*;
 
     fn chart(x: Scale, y: Scale, series: Vec<Series>) -> Chart {
-        Chart { title: "a <title>".into(), note: "x & y".into(), x, y, series }
+        Chart { title: "a <title>".into(), note: "x & y".into(), x, y, x_end: 0.0, series }
     }
 
     #[test]
     fn ticks_are_round_and_few() {
         let series = Series::line("a", [(0.0, 3.0), (9.7, 87_300.0)]);
-        let axis = Axis::over(Scale::Rate, &[&series], false);
+        let axis = Axis::over(Scale::Rate, &[&series], false, 0.0);
         assert_eq!(axis.high, 100_000.0);
         assert_eq!(axis.ticks(5), [0.0, 50_000.0, 100_000.0]);
         let labels: Vec<String> =
             axis.ticks(5).into_iter().map(|tick| Scale::Rate.label(tick, axis.high)).collect();
         assert_eq!(labels, ["0", "50 k", "100 k"]);
 
-        let axis = Axis::over(Scale::Seconds, &[&series], true);
+        let axis = Axis::over(Scale::Seconds, &[&series], true, 0.0);
         assert_eq!(axis.ticks(6), [0.0, 2.0, 4.0, 6.0, 8.0]);
 
         let series = Series::line("a", [(1.0, 37.0), (1e5, 1_430_000.0)]);
-        let axis = Axis::over(Scale::Latency, &[&series], false);
+        let axis = Axis::over(Scale::Latency, &[&series], false, 0.0);
         let labels: Vec<String> =
             axis.ticks(5).into_iter().map(|tick| Scale::Latency.label(tick, axis.high)).collect();
         assert_eq!(labels, ["100 µs", "1 ms", "10 ms", "100 ms", "1 s"]);
-        let axis = Axis::over(Scale::Quantile, &[&series], true);
+        let axis = Axis::over(Scale::Quantile, &[&series], true, 0.0);
         let labels: Vec<String> =
             axis.ticks(9).into_iter().map(|tick| Scale::Quantile.label(tick, axis.high)).collect();
         assert_eq!(labels, ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]);
@@ -406,7 +412,7 @@ mod tests {
             [(Scale::Rate, 0.0), (Scale::Latency, 0.0), (Scale::Latency, 1e9), (Scale::Cpu, 3.0)]
         {
             let series = Series::line("a", [(0.0, value)]);
-            let axis = Axis::over(scale, &[&series], false);
+            let axis = Axis::over(scale, &[&series], false, 0.0);
             assert!(axis.high > axis.low && axis.high.is_finite(), "{scale:?} {value}");
             assert!((0.0..=1.0).contains(&axis.place(value)));
             assert!((2..=7).contains(&axis.ticks(5).len()), "{scale:?} {value}: {:?}", axis.ticks(5));

@@ -212,6 +212,7 @@ mod tests {
                 note: text.into(),
                 x: Scale::Seconds,
                 y: Scale::Rate,
+                x_end: 0.0,
                 series: (0..STYLES + 1).map(|_| Series::line(text, [(0.0, 1.0), (1.0, 2.0)])).collect(),
             }],
             tables: vec![Table {

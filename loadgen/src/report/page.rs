@@ -157,7 +157,7 @@ impl Report {
         if let Some(tally) = self.tally() {
             out.push(figure("lost", thousands(tally.lost), &share(tally.lost, tally.sent)));
         }
-        out.push(figure("CPU", format!("{:.3}", self.cpu_s_per_million()), "s per million records"));
+        out.push(figure("CPU", format!("{:.3}", self.cpu_s_per_million()), "s per million"));
         let rss = self
             .outcome
             .peak_rss_kib
@@ -173,6 +173,7 @@ impl Report {
             note: note.into(),
             x,
             y,
+            x_end: if x == Scale::Seconds { self.end_s() } else { 0.0 },
             series,
         };
         if let Some(received) = &self.received {
@@ -207,11 +208,14 @@ impl Report {
             );
             out.push(chart("Latency over time", &note, Scale::Seconds, Scale::Latency, series));
 
-            // The last interval is not over when the last record arrives.
-            let last_s = self.seconds().max(width_s / 2.0);
-            let arrived = timeline.points().enumerate().map(|(n, point)| {
-                let length_s = (last_s - n as f64 * width_s).clamp(width_s / 10.0, width_s);
-                (middle(n).min(last_s), point.arrived as f64 / length_s)
+            // The last interval is not over when the last record arrives; a short rest of one says nothing.
+            let last_s =
+                self.driven.first_ns.saturating_sub(timeline.origin_ns()) as f64 / 1e9 + self.seconds();
+            let arrived = timeline.points().enumerate().filter_map(|(n, point)| {
+                let length_s = (last_s - n as f64 * width_s).min(width_s);
+                let from_s = n as f64 * width_s;
+                (n == 0 || length_s >= width_s / 2.0)
+                    .then(|| (from_s + length_s / 2.0, point.arrived as f64 / length_s.max(1e-6)))
             });
             let mut series = vec![Series::line("arrived", arrived)];
             if let Some(rate) = self.planned_rate {
@@ -241,6 +245,12 @@ impl Report {
         out.push(chart("CPU over time", &processes, Scale::Seconds, Scale::Cpu, vec![cpu]));
         out.push(chart("Memory over time", &processes, Scale::Seconds, Scale::Memory, vec![rss]));
         out
+    }
+
+    /// Where the time axes end: at the program's exit or the last arrival, whichever was later.
+    fn end_s(&self) -> f64 {
+        let last_ns = self.received.as_ref().and_then(|received| received.last_ns).unwrap_or(0);
+        last_ns.max(self.exited_ns).saturating_sub(self.driven.first_ns) as f64 / 1e9
     }
 
     fn tables(&self) -> Vec<Table> {

@@ -1,0 +1,170 @@
+//! What a run leaves behind, through the real binary: the files, the account of several runs and of a target's children.
+//!
+//! Counts only, never times: the machine that runs the tests may be busy.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests may fail as they do")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use serde_json::Value;
+
+const LOADGEN: &str = env!("CARGO_BIN_EXE_audit-loadgen");
+
+/// Where a run's files are.
+struct Files {
+    directory: tempfile::TempDir,
+    output: Output,
+}
+
+impl Files {
+    /// Runs the load generator with `args`, `{dir}` in them being a new directory, and all files asked for.
+    fn of(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (before, after) = args.split_at(args.iter().position(|arg| *arg == "--").unwrap_or(args.len()));
+        let mut command = Command::new(LOADGEN);
+        command.args(before).args(["--settle", "0"]);
+        for kind in ["json", "html"] {
+            command.arg(format!("--{kind}")).arg(directory.path().join(kind));
+        }
+        if !before.contains(&"none") {
+            for kind in ["hgrm", "hlog"] {
+                command.arg(format!("--{kind}")).arg(directory.path().join(kind));
+            }
+        }
+        let output = command.args(after).output().unwrap();
+        Self { directory, output }
+    }
+
+    fn path(&self, kind: &str) -> PathBuf {
+        self.directory.path().join(kind)
+    }
+
+    fn text(&self, kind: &str) -> String {
+        fs::read_to_string(self.path(kind))
+            .unwrap_or_else(|_| panic!("no {kind}: {}", String::from_utf8_lossy(&self.output.stderr)))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text("json")).unwrap()
+    }
+}
+
+fn sum(column: &Value) -> u64 {
+    column.as_array().unwrap().iter().map(|value| value.as_u64().unwrap()).sum()
+}
+
+#[test]
+fn all_files_tell_of_the_same_records() {
+    let files = Files::of(&["floor", "--count", "20000"]);
+    assert_eq!(files.output.status.code(), Some(0));
+    let json = files.json();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(sum(&json["timeline"]["arrived"]), 20_000);
+    assert_eq!(json["timeline"]["interval_s"], 0.1);
+    assert_eq!(sum(&json["timeline"]["bytes"]), json["sink"]["bytes"].as_u64().unwrap());
+
+    let hgrm = files.text("hgrm");
+    let last = hgrm.lines().rfind(|line| !line.starts_with('#')).unwrap();
+    assert_eq!(last.split_whitespace().nth(2), Some("20000"), "{hgrm}");
+
+    let hlog = fs::read(files.path("hlog")).unwrap();
+    let intervals =
+        IntervalLogIterator::new(&hlog).filter(|entry| matches!(entry, Ok(LogEntry::Interval(_)))).count();
+    assert_eq!(intervals, json["timeline"]["arrived"].as_array().unwrap().len());
+
+    let html = files.text("html");
+    assert!(html.contains("All 20,000 records arrived"), "{html}");
+    assert!(html.contains("--count 20000"), "the command line");
+    // Nobody watches: nothing of a progress bar.
+    assert_eq!(String::from_utf8_lossy(&files.output.stderr), "");
+}
+
+#[test]
+fn several_runs_are_told_one_by_one_and_the_worst_decides() {
+    let files = Files::of(&["floor", "--count", "5000", "--runs", "3"]);
+    assert_eq!(files.output.status.code(), Some(0));
+    let json = files.json();
+    let runs = json["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3);
+    assert!(runs.iter().all(|run| run["received"] == 5000));
+    let chosen = usize::try_from(json["chosen_run"].as_u64().unwrap()).unwrap();
+    assert_eq!(json["target"], runs[chosen - 1]["target"]);
+    let mut costs: Vec<f64> =
+        runs.iter().map(|run| run["target"]["cpu_s_per_million"].as_f64().unwrap()).collect();
+    costs.sort_by(f64::total_cmp);
+    assert_eq!(json["target"]["cpu_s_per_million"], costs[1]);
+    assert!(files.text("html").contains("All runs"));
+
+    // A target that loses records the second time only.
+    let state = tempfile::tempdir().unwrap();
+    let mark = state.path().join("mark");
+    let script = format!(
+        "if [ -e {0} ]; then rm {0}; sed -u 11,20d; else : >{0}; cat; fi | {LOADGEN} floor-child --to {{to}}",
+        mark.display()
+    );
+    let files = Files::of(&["--count", "2000", "--runs", "3", "--", "/bin/sh", "-c", &script]);
+    let json = files.json();
+    let lost: Vec<&Value> = json["runs"].as_array().unwrap().iter().map(|run| &run["lost"]).collect();
+    assert_eq!(lost, [0, 10, 0]);
+    assert_eq!(files.output.status.code(), Some(1));
+    assert_eq!(json["spread"]["lost"]["max"], 10.0);
+    assert!(String::from_utf8_lossy(&files.output.stdout).contains("FAULTY"));
+}
+
+#[test]
+fn a_targets_children_are_on_its_bill() {
+    // The second process allocates 64 MiB; the first is a small shell.
+    let script = format!(
+        "head -c 67108864 /dev/zero | tail -c 67108864 | {{ cat >/dev/null; exec {LOADGEN} floor-child --to {{to}}; }}"
+    );
+    let script = script.replace("head -c", "exec 3<&0; head -c").replace("exec /", "exec <&3 /");
+    let files = Files::of(&["--count", "3000", "--", "/bin/sh", "-c", &script]);
+    let json = files.json();
+    assert_eq!(files.output.status.code(), Some(0), "{json:#}");
+    assert!(json["target"]["processes"].as_u64().unwrap() >= 2, "{}", json["target"]);
+    assert!(json["target"]["max_rss_kib"].as_u64().unwrap() >= 65_536, "{}", json["target"]);
+    assert_eq!(json["target"]["left_behind"], 0);
+}
+
+#[test]
+fn an_orphan_is_waited_for_and_one_that_stays_is_killed() {
+    // The shell ends at once; what it leaves goes on relaying until the end of its stdin.
+    let script = format!("exec 3<&0; {LOADGEN} floor-child --to {{to}} <&3 & exit 0");
+    let files = Files::of(&["--count", "3000", "--linger", "20s", "--", "/bin/sh", "-c", &script]);
+    let json = files.json();
+    assert_eq!((&json["received"], &json["target"]["left_behind"]), (&3000.into(), &0.into()), "{json:#}");
+    assert!(json["target"]["cpu_s"].as_f64().unwrap() > 0.0);
+
+    let directory = tempfile::tempdir().unwrap();
+    let pid = directory.path().join("pid");
+    let script = format!("sleep 1000 & echo $! >{}; exec {LOADGEN} floor-child --to {{to}}", pid.display());
+    let files = Files::of(&["--count", "1000", "--linger", "200ms", "--", "/bin/sh", "-c", &script]);
+    let json = files.json();
+    assert_eq!((&json["received"], &json["target"]["left_behind"]), (&1000.into(), &1.into()), "{json:#}");
+    let pid = fs::read_to_string(pid).unwrap();
+    assert!(!Path::new("/proc").join(pid.trim()).exists(), "it is gone and reaped");
+}
+
+#[test]
+fn hostile_arguments_are_text_on_the_page() {
+    let files = Files::of(&["--count", "10", "--", "/bin/sh", "-c", "exec cat # <script>alert(1)</script>"]);
+    let html = files.text("html");
+    assert!(!html.contains("<script>alert"), "{html}");
+    assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{html}");
+}
+
+#[test]
+fn without_a_sink_there_is_no_histogram_to_write() {
+    let output = Command::new(LOADGEN)
+        .args(["--to", "none", "--hgrm", "/dev/null", "--", "/bin/cat"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let files = Files::of(&["--to", "none", "--count", "5000", "--", "/bin/cat"]);
+    let json = files.json();
+    assert_eq!(json["timeline"]["arrived"], Value::Null);
+    assert!(files.text("html").contains("no receiver"));
+}
