@@ -81,7 +81,7 @@ impl Progress {
 }
 
 fn style() -> Result<ProgressStyle, indicatif::style::TemplateError> {
-    ProgressStyle::with_template("{prefix}[{bar:16}] {wide_msg}").map(|style| style.progress_chars("=> "))
+    ProgressStyle::with_template("{prefix}[{bar:12}] {wide_msg}").map(|style| style.progress_chars("=> "))
 }
 
 impl Goal {
@@ -95,7 +95,7 @@ impl Goal {
     }
 }
 
-/// `12 of 60 s  20,000/s  sent 240,000  arrived 239,990  under way 8  missing 2`, at most 80 columns with the bar.
+/// `12 of 60 s  20,000/s  arrived 239,990 of 240,000 sent  missing 2`: with the bar, within 80 columns.
 fn text(state: State, rate: u128, whole: Option<Duration>) -> String {
     use crate::report::thousands;
     let elapsed_s = state.elapsed_ns / 1_000_000_000;
@@ -103,17 +103,14 @@ fn text(state: State, rate: u128, whole: Option<Duration>) -> String {
         Some(whole) => format!("{elapsed_s} of {} s", whole.as_secs_f64().ceil()),
         None => format!("{elapsed_s} s"),
     };
-    out.push_str(&format!(
-        "  {}/s  sent {}",
-        thousands(u64::try_from(rate).unwrap_or(u64::MAX)),
-        thousands(state.sent)
-    ));
-    if let Some(arrived) = state.arrived {
-        let under_way = state.sent.saturating_sub(arrived).saturating_sub(state.overtaken);
-        out.push_str(&format!("  under way {}", thousands(under_way)));
-        if state.overtaken > 0 {
-            out.push_str(&format!("  missing {}", thousands(state.overtaken)));
-        }
+    out.push_str(&format!("  {}/s  ", thousands(u64::try_from(rate).unwrap_or(u64::MAX))));
+    let sent = thousands(state.sent);
+    match state.arrived {
+        Some(arrived) => out.push_str(&format!("arrived {} of {sent} sent", thousands(arrived))),
+        None => out.push_str(&format!("sent {sent}")),
+    }
+    if state.overtaken > 0 {
+        out.push_str(&format!("  missing {}", thousands(state.overtaken)));
     }
     out
 }
@@ -128,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_what_is_under_way_and_what_is_missing() {
+    fn a_line_tells_what_has_arrived_and_what_is_missing() {
         let state = State { elapsed_ns: 12_300_000_000, sent: 240_000, arrived: Some(239_990), overtaken: 2 };
         assert_eq!(
             text(state, 20_000, Some(Duration::from_millis(59_500))),
-            "12 of 60 s  20,000/s  sent 240,000  under way 8  missing 2"
+            "12 of 60 s  20,000/s  arrived 239,990 of 240,000 sent  missing 2"
         );
         let state = State { arrived: None, overtaken: 0, ..state };
         assert_eq!(text(state, 7, None), "12 s  7/s  sent 240,000");

@@ -63,7 +63,7 @@ pub(super) const STYLES: usize = 8;
 /// Widths of the two drawings in CSS pixels at their natural size.
 const WIDTHS: [(&str, f64); 2] = [("wide", 860.0), ("narrow", 360.0)];
 const HEIGHT: f64 = 290.0;
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 74.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 44.0;

@@ -12,7 +12,7 @@ use crate::target::Sample;
 use crate::timeline::{MOST, Point};
 
 /// Raised when a key changes its meaning or goes.
-pub(super) const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 1;
 
 impl Report {
     /// The run as a JSON object.

@@ -3,7 +3,6 @@
 //! *Promise:* the verdict first, in words; then the figures, the curves, everything the table says, and the command line.
 //! *Law:* nothing here that is not in the JSON too.
 
-use super::json::SCHEMA;
 use super::runs::{KEYS, remark};
 use super::table::{Line, QUANTILES};
 use super::{Judgement, Report, Runs, quantile, stop_text, us};
@@ -192,7 +191,10 @@ impl Report {
 
             let timeline = &received.timeline;
             let width_s = timeline.width_ns() as f64 / 1e9;
-            let middle = |n: usize| (n as f64 + 0.5) * width_s;
+            // The last interval is not over when the last record arrives.
+            let last_s = received.last_ns.unwrap_or(0).saturating_sub(timeline.origin_ns()) as f64 / 1e9;
+            let length_s = |n: usize| (last_s - n as f64 * width_s).clamp(0.0, width_s);
+            let middle = |n: usize| n as f64 * width_s + length_s(n) / 2.0;
             let of = |name: &str, ns: fn(crate::timeline::Quantiles) -> u64| Series {
                 name: name.into(),
                 points: timeline
@@ -208,15 +210,10 @@ impl Report {
             );
             out.push(chart("Latency over time", &note, Scale::Seconds, Scale::Latency, series));
 
-            // The last interval is not over when the last record arrives; a short rest of one says nothing.
-            let last_s =
-                self.driven.first_ns.saturating_sub(timeline.origin_ns()) as f64 / 1e9 + self.seconds();
-            let arrived = timeline.points().enumerate().filter_map(|(n, point)| {
-                let length_s = (last_s - n as f64 * width_s).min(width_s);
-                let from_s = n as f64 * width_s;
-                (n == 0 || length_s >= width_s / 2.0)
-                    .then(|| (from_s + length_s / 2.0, point.arrived as f64 / length_s.max(1e-6)))
-            });
+            // A short rest of an interval says nothing about the rate.
+            let told = |n: usize| n == 0 || length_s(n) >= width_s / 2.0;
+            let arrived = timeline.points().enumerate().filter(|(n, _)| told(*n));
+            let arrived = arrived.map(|(n, point)| (middle(n), point.arrived as f64 / length_s(n).max(1e-6)));
             let mut series = vec![Series::line("arrived", arrived)];
             if let Some(rate) = self.planned_rate {
                 let sent_s = self.driven.last_ns.saturating_sub(self.driven.first_ns) as f64 / 1e9;
@@ -272,14 +269,15 @@ impl Report {
         let plain = |title: &str, lines: Vec<Line>| Table {
             title: title.into(),
             head: Vec::new(),
-            rows: lines.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect(),
+            rows: lines
+                .into_iter()
+                .map(|(name, text)| vec![name.to_owned(), text.parse().map_or(text, thousands)])
+                .collect(),
             numbers: false,
         };
         out.push(plain("Account", self.account_lines()));
         out.push(plain("Cost and generator", [self.target_lines(), self.generator_lines()].concat()));
-        let mut conditions = self.condition_lines();
-        conditions.push(("schema", format!("{SCHEMA} (of the JSON)")));
-        out.push(plain("Conditions", conditions));
+        out.push(plain("Conditions", self.condition_lines()));
         out
     }
 }
