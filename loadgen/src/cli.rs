@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::corpus::{Form, Frames, SIZES};
+use crate::corpus::{Form, Frames, Mix, SIZES, Shape};
 use crate::deframe::Framing;
 use crate::drive::FeedKind;
 use crate::sink::Transport;
@@ -72,24 +72,8 @@ pub(crate) struct BenchArgs {
     /// Records a second; 0 is as fast as possible
     #[arg(long, default_value_t = 0)]
     pub(crate) rate: u64,
-    /// What auditd writes
-    #[arg(long, value_enum, default_value_t = Form::Text)]
-    pub(crate) form: Form,
-    /// How binary frames end
-    #[arg(long, value_enum, default_value_t = Frames::Exact)]
-    pub(crate) frames: Frames,
-    /// Seed of the generated records
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// End events with EOE lines (written, not expected to arrive)
-    #[arg(long)]
-    pub(crate) eoe: bool,
-    /// Bytes of every record line, the line feed not counted: 120 to 8970 [default: the mix of a real host]
-    #[arg(long, value_name = "BYTES", value_parser = size, conflicts_with = "eoe")]
-    pub(crate) size: Option<usize>,
-    /// Replay the lines of a recorded text stream once, instead of generated records
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["form", "frames", "eoe", "seed", "size"])]
-    pub(crate) trace: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) corpus: CorpusArgs,
     /// Pause between the start of the program and the first record
     #[arg(long, value_parser = duration, default_value = "200ms")]
     pub(crate) settle: Duration,
@@ -118,8 +102,50 @@ impl BenchArgs {
 
     /// The number of records to write.
     pub(crate) fn count(&self) -> u64 {
-        let unlimited = self.duration.is_some() || self.trace.is_some();
+        let unlimited = self.duration.is_some() || self.corpus.trace.is_some();
         self.count.unwrap_or(if unlimited { u64::MAX } else { 200_000 })
+    }
+}
+
+/// The records: the same options make the same records.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CorpusArgs {
+    /// What auditd writes
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    pub(crate) form: Form,
+    /// How binary frames end
+    #[arg(long, value_enum, default_value_t = Frames::Exact)]
+    pub(crate) frames: Frames,
+    /// Seed of the generated records
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// End events with EOE lines (written, not expected to arrive)
+    #[arg(long)]
+    pub(crate) eoe: bool,
+    /// Which records [default: host, or single with --size]
+    #[arg(long, value_enum)]
+    pub(crate) mix: Option<Mix>,
+    /// Bytes of every record line of the mix `single`, the line feed not counted: 120 to 8970 [default: 240]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) size: Option<usize>,
+    /// Replay the lines of a recorded text stream once, instead of generated records
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["form", "frames", "eoe", "seed", "mix", "size"])]
+    pub(crate) trace: Option<PathBuf>,
+}
+
+impl CorpusArgs {
+    /// What to build if there is no trace.
+    ///
+    /// # Errors
+    /// A size for a mix that has all sizes.
+    pub(crate) fn shape(&self) -> Result<Shape, &'static str> {
+        let mix = match (self.mix, self.size) {
+            (None | Some(Mix::Single), Some(_)) => Mix::Single,
+            (Some(_), Some(_)) => return Err("--size goes with --mix single only"),
+            (mix, None) => mix.unwrap_or_default(),
+        };
+        let Self { seed, form, frames, eoe, size, .. } = *self;
+        Ok(Shape { seed, form, frames, eoe, mix, size })
     }
 }
 
@@ -137,7 +163,7 @@ pub(crate) struct FloorChildArgs {
 }
 
 /// Reads a record size in bytes.
-pub(crate) fn size(text: &str) -> Result<usize, String> {
+fn size(text: &str) -> Result<usize, String> {
     let size = text.parse().ok().filter(|size| SIZES.contains(size));
     size.ok_or_else(|| format!("expected a number of bytes from {} to {}", SIZES.start(), SIZES.end()))
 }

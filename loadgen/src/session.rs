@@ -16,9 +16,9 @@ use std::time::Duration;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
-use crate::cli::{Action, BenchArgs, Cli, RunArgs};
+use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
 use crate::clock::Clock;
-use crate::corpus::{Corpus, Form, Shape};
+use crate::corpus::{Corpus, Form};
 use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
@@ -75,7 +75,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Floor(bench)) => {
-            if bench.form != Form::Text || bench.to == Transport::None {
+            if bench.corpus.form != Form::Text || bench.to == Transport::None {
                 return Err(Failure::usage("the floor reads --form text and needs a sink"));
             }
             if bench.to.is_relp() {
@@ -158,7 +158,7 @@ fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
 }
 
 fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
-    let Corpus { mut wire, mut expected } = build_corpus(bench)?;
+    let Corpus { mut wire, mut expected } = build_corpus(&bench.corpus)?;
     if wire.peek().is_none() {
         return Err(Failure::usage("the trace holds no lines"));
     }
@@ -231,19 +231,17 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
     })
 }
 
-fn build_corpus(bench: &BenchArgs) -> Result<Corpus, Failure> {
-    match &bench.trace {
+/// Builds the records that `args` ask for.
+///
+/// # Errors
+/// If the trace cannot be read, or options contradict each other.
+pub(crate) fn build_corpus(args: &CorpusArgs) -> Result<Corpus, Failure> {
+    match &args.trace {
         Some(path) => {
             let recorded = fs::read(path).map_err(Failure::when(format!("reading {}", path.display())))?;
             Ok(Corpus::replay(&recorded))
         }
-        None => Ok(Corpus::generate(Shape {
-            seed: bench.seed,
-            form: bench.form,
-            frames: bench.frames,
-            eoe: bench.eoe,
-            size: bench.size,
-        })),
+        None => args.shape().map(Corpus::generate).map_err(Failure::usage),
     }
 }
 
@@ -273,16 +271,17 @@ fn conditions(
     argv: &[String],
     mean: usize,
 ) -> Vec<(&'static str, Value)> {
-    let corpus = match &bench.trace {
-        Some(path) => format!("trace {}, mean {mean} B a record", path.display()),
-        None => match bench.size {
-            Some(size) => format!("generated, seed {}, {size} B a record", bench.seed),
-            None => format!("generated, seed {}, mean {mean} B a record", bench.seed),
-        },
+    let corpus = match (&bench.corpus.trace, bench.corpus.shape()) {
+        (Some(path), _) => format!("trace {}, mean {mean} B a line", path.display()),
+        (None, Ok(shape)) => {
+            let name = format!("{:?}", shape.mix).to_lowercase();
+            format!("mix {}, seed {}, mean {mean} B a line", name, shape.seed)
+        }
+        (None, Err(_)) => "none".to_owned(),
     };
-    let form = match bench.form {
+    let form = match bench.corpus.form {
         Form::Text => "text".to_owned(),
-        form => format!("{form:?}, {:?} frames", bench.frames).to_lowercase(),
+        form => format!("{form:?}, {:?} frames", bench.corpus.frames).to_lowercase(),
     };
     let rate =
         bench.rate().map_or_else(|| "as fast as possible".to_owned(), |rate| format!("{rate} records/s"));
@@ -296,7 +295,7 @@ fn conditions(
         ("host", json!(host)),
         ("command", json!(argv.join(" "))),
         ("corpus", json!(corpus)),
-        ("eoe", json!(if bench.eoe { "written, not expected" } else { "none" })),
+        ("eoe", json!(if bench.corpus.eoe { "written, not expected" } else { "none" })),
         ("form", json!(form)),
         ("feed", json!(feed)),
         ("plan", json!(rate)),

@@ -75,6 +75,20 @@ fn both_framings_are_told_apart() {
 }
 
 #[test]
+fn every_mix_and_size_arrives_whole() {
+    for to in ["tcp", "unix"] {
+        for mix in [&["--mix", "host"][..], &["--mix", "nasty"], &["--mix", "single"], &["--size", "8970"]] {
+            for framing in ["octet", "lf"] {
+                let args = [&["floor", "--to", to, "--framing", framing, "--count", "4000"], mix].concat();
+                assert_clean(&args, 4000);
+            }
+        }
+    }
+    let report = assert_clean(&["floor", "--size", "333", "--count", "3000"], 3000);
+    assert_eq!(report["written_bytes"], 3000 * 334);
+}
+
+#[test]
 fn a_schedule_is_followed_to_its_end() {
     let report = assert_clean(&["floor", "--rate", "5000", "--count", "2500", "--max-lag", "10s"], 2500);
     // 2500 records at 5000/s: the last is due 0.4998 s after the first, and none may leave early.
@@ -232,6 +246,9 @@ fn what_cannot_be_run_is_exit_code_2() {
         &["floor", "--to", "relp"],
         &["floor", "--to", "relps"],
         &["--rate", "many"],
+        &["--mix", "nasty", "--size", "300"],
+        &["--size", "100"],
+        &["--size", "8971"],
     ] {
         let output = Command::new(LOADGEN).args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");

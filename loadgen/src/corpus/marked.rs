@@ -1,18 +1,19 @@
 //! The receiving side for generated records: told by their marks, compared to the byte.
 //!
-//! *Promise:* a message is whole if it begins with `<PRI>` and ends in the very record its mark names (0x1D may arrive
-//! as a space or `#035`); anything else with a mark is torn.
-//! *Law:* no allocation. Records mostly come in order, so the place of the mark is first looked for where the next
+//! *Promise:* a message is whole if it begins with `<PRI>` and ends in the very record its mark names; anything else
+//! with a mark is torn. Odd bytes in the record may arrive in other forms, see [`rendering`].
+//! *Law:* no allocation, and first of all byte for byte. Records mostly come in order, so the place of the mark is first looked for where the next
 //! record would have it, counted from the message's end: there is no search over the whole message then, and what
 //! stands before the record may have any length.
 
 use std::ops::Range;
 
-use memchr::memmem::Finder;
+use memchr::memchr_iter;
+use memchr::memmem::{self, Finder};
 
 use super::mark;
 use super::stamp::{self, Stamps};
-use super::{ENRICHED, Verdict, has_priority};
+use super::{ENRICHED, Verdict, has_priority, rendering};
 
 #[derive(Clone, Debug)]
 struct Want {
@@ -108,7 +109,7 @@ impl Marked {
         let want = self.records.get(self.next.index)?;
         let start = message.len().checked_sub(want.text.len())?;
         let at = start + want.mark;
-        (message[at..].starts_with(mark::NAME) && self.finder.find(&message[..start]).is_none()).then_some(at)
+        (message[at..].starts_with(mark::NAME) && !has_mark(&message[..start])).then_some(at)
     }
 
     fn place(&self, sequence: u64) -> Place {
@@ -135,11 +136,14 @@ impl Marked {
         let text = &mut self.bytes[want.text.clone()];
         let stamp = self.stamps.of(place.lap * self.events + want.event);
         text[want.stamp..want.stamp + stamp::LEN].copy_from_slice(stamp);
-        let Some(start) = mark_at.checked_sub(want.mark) else {
-            return false;
-        };
-        message[start..mark_at] == text[..want.mark]
-            && same_end(&message[mark_at + mark::LEN..], &text[want.mark + mark::LEN..])
+        let (before, after) = (&message[..mark_at], &message[mark_at + mark::LEN..]);
+        let (start, end) = (&text[..want.mark], &text[want.mark + mark::LEN..]);
+        (before.ends_with(start) && ends_alike(after, end))
+            // With odd bytes rendered, the lengths say nothing: the record begins where its first bytes are.
+            || memmem::find(before, &start[..want.stamp + stamp::LEN])
+                .and_then(|at| rendering::strip(&before[at..], start))
+                .is_some_and(<[u8]>::is_empty)
+                && rendering::strip(after, end).is_some_and(is_padding)
     }
 
     /// The text of record `index` of the lap up to its stamp.
@@ -150,17 +154,18 @@ impl Marked {
     }
 }
 
-/// Whether what follows the mark is right. auditd's 0x1D may arrive as it is, as a space, or as rsyslog's `#035`.
-fn same_end(got: &[u8], want: &[u8]) -> bool {
-    let Some(want) = want.strip_prefix(&[ENRICHED]) else {
-        return is_padding(got);
-    };
-    let rest = match got {
-        [ENRICHED | b' ', rest @ ..] => rest,
-        [b'#', b'0', b'3', b'5', rest @ ..] => rest,
-        _ => return false,
-    };
-    rest.strip_prefix(want).is_some_and(is_padding)
+/// Whether `bytes` hold a mark. Short texts only: it looks at every `=`.
+fn has_mark(bytes: &[u8]) -> bool {
+    memchr_iter(b'=', bytes).any(|at| bytes[..=at].ends_with(mark::NAME))
+}
+
+/// Whether what follows the mark is right, but that auditd's 0x1D may be a space.
+fn ends_alike(got: &[u8], want: &[u8]) -> bool {
+    match (got, want) {
+        ([b' ', got @ ..], [ENRICHED, want @ ..]) => got.strip_prefix(want),
+        _ => got.strip_prefix(want),
+    }
+    .is_some_and(is_padding)
 }
 
 /// What local transports add to a message: a line feed or a NUL.
