@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::corpus::{Form, Frames, Mix, SIZES, Shape};
 use crate::deframe::Framing;
 use crate::drive::FeedKind;
+use crate::plan::{Burst, Pace, Ramp};
 use crate::sink::Transport;
+use crate::warm_up::WarmUp;
 
 /// Plays auditd to a program, receives what it sends, and reports loss, order, latency and cost.
 ///
@@ -31,6 +33,8 @@ pub(crate) enum Action {
     Run(RunArgs),
     /// Drive the built-in minimal relay: the floor to compare with (there is none for RELP)
     Floor(BenchArgs),
+    /// Check what a receiver wrote to files during a run
+    Verify(VerifyArgs),
     /// The minimal relay itself: stdin to a destination
     #[command(hide = true)]
     FloorChild(FloorChildArgs),
@@ -72,6 +76,16 @@ pub(crate) struct BenchArgs {
     /// Records a second; 0 is as fast as possible
     #[arg(long, default_value_t = 0)]
     pub(crate) rate: u64,
+    /// From one rate to another along a line, over --duration, e.g. 1000..50000
+    #[arg(long, value_name = "FROM..TO", requires = "duration", conflicts_with = "rate")]
+    pub(crate) ramp: Option<Ramp>,
+    /// Many records at once, again and again, e.g. 1000/1s
+    #[arg(long, value_name = "N/EVERY", value_parser = burst, conflicts_with_all = ["rate", "ramp"])]
+    pub(crate) burst: Option<Burst>,
+    /// Write that many lines, or for that time, before measuring: what is lost counts, but no latency, rate or CPU
+    /// (2000 is lines, 2s or 500ms is a time)
+    #[arg(long, value_name = "COUNT|TIME", value_parser = warm_up)]
+    pub(crate) warm_up: Option<WarmUp>,
     #[command(flatten)]
     pub(crate) corpus: CorpusArgs,
     /// Pause between the start of the program and the first record
@@ -95,9 +109,19 @@ pub(crate) struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// The rate, if there is one.
-    pub(crate) fn rate(&self) -> Option<NonZeroU64> {
-        NonZeroU64::new(self.rate)
+    /// The schedule, if there is one.
+    ///
+    /// # Errors
+    /// If a ramp has no length.
+    pub(crate) fn pace(&self) -> Result<Option<Pace>, &'static str> {
+        match (self.ramp, self.burst) {
+            (Some(ramp), _) => {
+                let pace = self.duration.and_then(|length| Pace::ramp(ramp, length));
+                pace.map(Some).ok_or("a --ramp needs a --duration of up to ten days")
+            }
+            (None, Some(burst)) => Ok(Some(Pace::Burst(burst))),
+            (None, None) => Ok(NonZeroU64::new(self.rate).map(Pace::Constant)),
+        }
     }
 
     /// The number of records to write.
@@ -149,6 +173,27 @@ impl CorpusArgs {
     }
 }
 
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Files that a receiver wrote, oldest first, one message a line in any template that holds the record's text;
+    /// `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Records that must have arrived, `sent` in the run's report [default: the highest number found, plus one, or all
+    /// of --trace]
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) corpus: CorpusArgs,
+    /// Exit 0 although records were lost, duplicated, reordered or torn
+    #[arg(long)]
+    pub(crate) allow_loss: bool,
+    /// Also write the account as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct FloorChildArgs {
     /// Destination
@@ -160,6 +205,23 @@ pub(crate) struct FloorChildArgs {
     /// PEM file with the certificates to trust
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+}
+
+/// Reads `1000/1s`.
+fn burst(text: &str) -> Result<Burst, String> {
+    let parts = text.split_once('/').and_then(|(size, every)| size.parse().ok().zip(duration(every).ok()));
+    parts
+        .and_then(|(size, every)| Burst::new(size, every))
+        .ok_or_else(|| "expected records/time, e.g. 1000/1s".to_owned())
+}
+
+/// Reads `2000`, `2s` or `500ms`.
+fn warm_up(text: &str) -> Result<WarmUp, String> {
+    match text.parse() {
+        Ok(count) => Ok(WarmUp::Count(count)),
+        Err(_) if text.ends_with('s') => duration(text).map(WarmUp::Time),
+        Err(_) => Err("expected a number of lines or a time, e.g. 2000, 2s or 500ms".to_owned()),
+    }
 }
 
 /// Reads a record size in bytes.
@@ -199,12 +261,48 @@ mod tests {
     }
 
     #[test]
+    fn schedules_are_read_and_exclude_one_another() {
+        let pace = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["audit-loadgen"], args].concat());
+            cli.ok().map(|cli| cli.run.bench.pace().map(|pace| pace.map(|pace| pace.to_string())))
+        };
+        for (args, text) in [
+            (&["--ramp", "0..500", "--duration", "2"][..], "0 to 500 records/s in 2 s"),
+            (&["--burst", "1000/1s"], "1000 records every 1 s"),
+            (&["--burst", "5/250ms"], "5 records every 0.25 s"),
+            (&["--rate", "7"], "7 records/s"),
+        ] {
+            assert_eq!(pace(args), Some(Ok(Some(text.to_owned()))), "{args:?}");
+        }
+        assert_eq!(pace(&[]), Some(Ok(None)));
+        for args in [
+            &["--ramp", "0..500"][..],
+            &["--ramp", "5..6", "--duration", "1", "--rate", "5"],
+            &["--burst", "5/1s", "--rate", "5"],
+            &["--burst", "0/1s"],
+            &["--burst", "5/0s"],
+            &["--burst", "5"],
+        ] {
+            assert_eq!(pace(args), None, "{args:?}");
+        }
+        assert!(pace(&["--ramp", "0..500", "--duration", "0"]).unwrap().is_err());
+    }
+
+    #[test]
+    fn a_warm_up_is_lines_or_a_time() {
+        assert_eq!(warm_up("2000"), Ok(WarmUp::Count(2000)));
+        assert_eq!(warm_up("2s"), Ok(WarmUp::Time(Duration::from_secs(2))));
+        assert_eq!(warm_up("500ms"), Ok(WarmUp::Time(Duration::from_millis(500))));
+        assert!(warm_up("2m").is_err() && warm_up("").is_err() && warm_up("1.5").is_err());
+    }
+
+    #[test]
     fn run_is_the_default_and_takes_a_command_after_two_dashes() {
         for prefix in [&["audit-loadgen"][..], &["audit-loadgen", "run"]] {
             let args = prefix.iter().chain(&["--rate", "5", "--", "prog", "--to", "{to}"]);
             let cli = Cli::try_parse_from(args).unwrap();
             let run = if let Some(Action::Run(run)) = cli.action { run } else { cli.run };
-            assert_eq!(run.bench.rate().map(NonZeroU64::get), Some(5));
+            assert_eq!(run.bench.pace(), Ok(NonZeroU64::new(5).map(Pace::Constant)));
             assert_eq!(run.command, ["prog", "--to", "{to}"]);
         }
     }

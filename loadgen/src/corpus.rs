@@ -23,7 +23,6 @@ mod wire;
 use memchr::memchr;
 
 pub(crate) use self::mark::Number;
-#[allow(unused_imports, reason = "for loads of many streams")]
 pub(crate) use self::mark::STREAMS;
 pub(crate) use self::marked::Marked;
 pub(crate) use self::replayed::Replayed;
@@ -218,8 +217,24 @@ impl Expected {
         }
     }
 
+    /// Expects the lines of a receiver's file instead of syslog messages: without `<PRI>`, and for generated records
+    /// with something behind them that a template put there.
+    pub(crate) fn expect_lines(&mut self) {
+        match self {
+            Self::Marked(marked) => marked.expect_lines(),
+            Self::Replayed(replayed) => replayed.expect_lines(),
+        }
+    }
+
+    /// How many records there are in all, if they do not repeat.
+    pub(crate) fn total(&self) -> Option<u64> {
+        match self {
+            Self::Marked(_) => None,
+            Self::Replayed(replayed) => Some(replayed.total()),
+        }
+    }
+
     /// Expects the streams `0..streams` (at most [`STREAMS`]); without this only stream 0.
-    #[allow(dead_code, reason = "for loads of many streams")]
     pub(crate) fn expect_streams(&mut self, streams: u16) {
         if let Self::Marked(marked) = self {
             marked.expect_streams(streams);

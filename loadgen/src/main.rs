@@ -22,6 +22,8 @@ mod report;
 mod session;
 mod sink;
 mod target;
+mod verify;
+mod warm_up;
 
 use std::io::Write as _;
 use std::process::ExitCode;

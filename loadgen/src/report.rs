@@ -13,6 +13,7 @@ use crate::drive::{Driven, Stop};
 use crate::ledger::Tally;
 use crate::sink::Received;
 use crate::target::Outcome;
+use crate::warm_up::Warmed;
 
 /// Everything known at the end of a run.
 pub(crate) struct Report {
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) outcome: Outcome,
     /// Whether there was a schedule.
     pub(crate) scheduled: bool,
+    /// Whether there should have been a warm-up.
+    pub(crate) warm_up: bool,
     /// When the target had exited.
     pub(crate) exited_ns: u64,
     /// CPU seconds of generator and sink together.
@@ -51,19 +54,39 @@ impl Report {
         self.received.as_ref().map(|received| received.ledger.tally(&[self.driven.sent]))
     }
 
-    /// Seconds from the first write to the last arrival; without a sink, to the target's exit.
+    /// Where measuring began: behind the warm-up, or with the first write. If the warm-up never ended, nothing was
+    /// measured.
+    fn begun(&self) -> Warmed {
+        let Driven { written, sent, last_ns, first_ns, .. } = self.driven;
+        match (self.driven.warmed, self.warm_up) {
+            (Some(warmed), _) => warmed,
+            (None, false) => Warmed { written: 0, sent: 0, at_ns: first_ns },
+            (None, true) => Warmed { written, sent, at_ns: last_ns },
+        }
+    }
+
+    /// Seconds from the first measured write to the last arrival; without a sink, to the target's exit.
     fn seconds(&self) -> f64 {
         let end = match &self.received {
             Some(received) => received.last_ns.unwrap_or(self.driven.last_ns),
             None => self.exited_ns,
         };
-        end.saturating_sub(self.driven.first_ns) as f64 / 1e9
+        end.saturating_sub(self.begun().at_ns) as f64 / 1e9
     }
 
-    /// Records a second that arrived (without a sink: that were taken).
+    /// Measured records a second that arrived (without a sink: that were taken).
     fn rate(&self) -> f64 {
-        let records = self.received.as_ref().map_or(self.driven.sent, |received| received.ledger.arrived());
+        let warm = self.begun().sent;
+        let records = match &self.received {
+            Some(received) => received.ledger.arrived_from(warm),
+            None => self.driven.sent.saturating_sub(warm),
+        };
         per(records as f64, self.seconds())
+    }
+
+    /// CPU seconds per million measured lines.
+    fn per_million(&self, seconds: f64) -> f64 {
+        per(seconds * 1e6, self.driven.written.saturating_sub(self.begun().written) as f64)
     }
 
     /// The exit code's meaning. `allow_loss` forgives what became of the records, not a broken run.
@@ -111,6 +134,11 @@ impl Report {
                 let gaps: Vec<String> = tally.gaps.iter().map(ToString::to_string).collect();
                 line(&mut out, "first gaps", &gaps.join(" "));
             }
+        }
+        if self.warm_up {
+            let begun = self.begun();
+            let text = format!("{} lines written before measuring began", begun.written);
+            line(&mut out, "warmed up", &text);
         }
         line(&mut out, "seconds", &format!("{:.3}", self.seconds()));
         line(&mut out, "rate", &format!("{:.0} records/s", self.rate()));
@@ -164,7 +192,7 @@ impl Report {
     }
 
     fn target_lines(&self, out: &mut String) {
-        let cpu = |seconds: f64| per(seconds * 1e6, self.driven.written as f64);
+        let cpu = |seconds: f64| self.per_million(seconds);
         let outcome = &self.outcome;
         let cost = format!(
             "{:.3} s CPU per million records written ({:.3} user, {:.3} system)",
@@ -193,7 +221,8 @@ impl Report {
 
     /// The same as JSON.
     pub(crate) fn json(&self) -> Value {
-        let per_million = |seconds: f64| round(per(seconds * 1e6, self.driven.written as f64), 6);
+        let per_million = |seconds: f64| round(self.per_million(seconds), 6);
+        let begun = self.begun();
         let outcome = &self.outcome;
         let conditions: Map<String, Value> =
             self.conditions.iter().map(|(name, value)| (name.replace(' ', "_"), value.clone())).collect();
@@ -211,6 +240,11 @@ impl Report {
             "torn": count(|t| t.torn),
             "unmarked": count(|t| t.unmarked),
             "gaps": tally.as_ref().map(|t| t.gaps.iter().map(|g| json!([g.first, g.last])).collect::<Vec<_>>()),
+            "warm_up": {
+                "written": begun.written,
+                "sent": begun.sent,
+                "seconds": round(begun.at_ns.saturating_sub(self.driven.first_ns) as f64 / 1e9, 6),
+            },
             "seconds": round(self.seconds(), 6),
             "rate": round(self.rate(), 1),
             "latency_us": self.received.as_ref().map(|received| latency_json(&received.corrected)),
@@ -329,6 +363,7 @@ mod tests {
                 bytes: 0,
                 first_ns: 1_000_000_000,
                 last_ns: 1_500_000_000,
+                warmed: None,
                 blocked_writes: 0,
                 blocked_ns: 0,
                 keeper: Keeper::new(0),
@@ -337,6 +372,7 @@ mod tests {
             received: Some(received),
             outcome: Outcome { user_s: 0.5, exit_code: Some(0), ..Outcome::default() },
             scheduled: true,
+            warm_up: false,
             exited_ns: 3_000_000_000,
             own_cpu_s: 0.1,
             others_cpu_s: Some(0.0),
@@ -353,6 +389,24 @@ mod tests {
         // What was not measured is absent.
         assert_eq!(json["latency_uncorrected_us"]["p50"], Value::Null);
         assert!((json["latency_us"]["p50"].as_f64().unwrap() - 499.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_warm_up_counts_for_loss_but_not_for_rate_and_cost() {
+        let mut warm = report(1000, 1001);
+        warm.warm_up = true;
+        warm.driven.warmed = Some(Warmed { written: 501, sent: 500, at_ns: 1_500_000_000 });
+        let json = warm.json();
+        assert_eq!((&json["sent"], &json["lost"]), (&json!(1001), &json!(1)));
+        assert_eq!((&json["seconds"], &json["rate"]), (&json!(0.5), &json!(1000.0)));
+        assert_eq!(json["target"]["cpu_s_per_million"], 1000.0);
+        assert_eq!(json["warm_up"], json!({"written": 501, "sent": 500, "seconds": 0.5}));
+        // One that never ended leaves nothing to measure.
+        warm.driven.warmed = None;
+        assert_eq!(
+            (&warm.json()["rate"], &warm.json()["target"]["cpu_s_per_million"]),
+            (&json!(0.0), &json!(0.0))
+        );
     }
 
     #[test]

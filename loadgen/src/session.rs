@@ -26,10 +26,13 @@ use crate::plan::Plan;
 use crate::report::{Judgement, Report};
 use crate::sink::{Shared, Sink, Transport};
 use crate::target::{self, PeakRss, Target};
+use crate::verify;
+use crate::warm_up::{self, Cpu, WarmUp};
 
 /// Exit code of a run that could not be made.
 pub(crate) const EXIT_CANNOT_RUN: u8 = 2;
-const EXIT_FAULTY: u8 = 1;
+/// Exit code of records that did not arrive once, in order, whole.
+pub(crate) const EXIT_FAULTY: u8 = 1;
 const EXIT_PLAN_NOT_KEPT: u8 = 3;
 
 /// How far ahead a schedule starts, so that all threads are there when its first record is due.
@@ -47,12 +50,14 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// For `map_err`: says what was being done.
-    fn when<E: Into<Box<dyn Error + Send + Sync>>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub(crate) fn when<E: Into<Box<dyn Error + Send + Sync>>>(
+        doing: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
         move |source| Self { doing, source: source.into() }
     }
 
-    fn usage(message: &str) -> Self {
+    pub(crate) fn usage(message: &str) -> Self {
         Self { doing: "usage".into(), source: message.into() }
     }
 }
@@ -74,6 +79,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             floor::relay(&args.to, args.framing, args.ca.as_deref()).map_err(Failure::when("floor"))?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Action::Verify(args)) => return verify::verify(&args),
         Some(Action::Floor(bench)) => {
             if bench.corpus.form != Form::Text || bench.to == Transport::None {
                 return Err(Failure::usage("the floor reads --form text and needs a sink"));
@@ -158,6 +164,7 @@ fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
 }
 
 fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
+    let pace = bench.pace().map_err(Failure::usage)?;
     let Corpus { mut wire, mut expected } = build_corpus(&bench.corpus)?;
     if wire.peek().is_none() {
         return Err(Failure::usage("the trace holds no lines"));
@@ -175,23 +182,32 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
     let own_cpu_before = target::own_cpu_seconds();
     let machine_before = target::machine_cpu_seconds();
     let clock = Clock::start();
-    let plan = Plan::new(clock.now() + LEAD_NS, bench.rate());
+    let plan = Plan::paced(clock.now() + LEAD_NS, pace);
     let limits = Limits {
         count: bench.count(),
         duration: bench.duration,
+        warm_up: bench.warm_up,
         patience: bench.timeout,
         tolerance: bench.max_lag,
     };
     let shared = Shared::default();
+    if bench.warm_up.is_some() {
+        shared.measured_from.store(u64::MAX, Ordering::Release);
+    }
+    let (target_pid, mut warm_cpu) = (target.pid(), Cpu::default());
+    let mut begin = |sequence| {
+        shared.measured_from.store(sequence, Ordering::Release);
+        warm_cpu = warm_up::cpu_of_tree(target_pid);
+    };
 
-    let (driven, outcome, exited_ns, received) = std::thread::scope(|scope| {
+    let (driven, mut outcome, exited_ns, received) = std::thread::scope(|scope| {
         let receiving = sink
             .as_ref()
             .map(|sink| scope.spawn(|| sink.run(&mut expected, &plan, &clock, &shared, bench.linger)));
         let (stop_watching, stopped) = mpsc::channel();
         let watching = scope.spawn(|| watch(peak, &shared, stopped));
 
-        let driven = drive::drive(&feed, &mut wire, &plan, &limits, &clock, &shared.announced);
+        let driven = drive::drive(&feed, &mut wire, &plan, &limits, &clock, &shared.announced, &mut begin);
         // End of stdin: the target drains and exits.
         drop(feed);
         drop(stop_watching);
@@ -219,12 +235,20 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
     // The machine's sum is sampled by the clock tick, which misses many short turns; a negative rest means nothing.
     let others_cpu_s =
         machine_s.map(|all| all - own_cpu_s - outcome.user_s - outcome.system_s).filter(|rest| *rest >= 0.0);
+    if limits.warm_up.is_some() && driven.warmed.is_none() && driven.stop.is_none() {
+        return Err(Failure::usage(
+            "the run ended before its warm-up did, so nothing was measured; make it longer",
+        ));
+    }
+    outcome.user_s = (outcome.user_s - warm_cpu.user_s).max(0.0);
+    outcome.system_s = (outcome.system_s - warm_cpu.system_s).max(0.0);
     Ok(Report {
         conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes),
         driven,
         received,
         outcome,
-        scheduled: bench.rate().is_some(),
+        scheduled: pace.is_some(),
+        warm_up: bench.warm_up.is_some(),
         exited_ns,
         own_cpu_s,
         others_cpu_s,
@@ -283,8 +307,13 @@ fn conditions(
         Form::Text => "text".to_owned(),
         form => format!("{form:?}, {:?} frames", bench.corpus.frames).to_lowercase(),
     };
-    let rate =
-        bench.rate().map_or_else(|| "as fast as possible".to_owned(), |rate| format!("{rate} records/s"));
+    let pace = bench.pace().ok().flatten();
+    let rate = pace.map_or_else(|| "as fast as possible".to_owned(), |pace| pace.to_string());
+    let warm_up = match bench.warm_up {
+        None => "none".to_owned(),
+        Some(WarmUp::Count(count)) => format!("{count} lines"),
+        Some(WarmUp::Time(time)) => format!("{} s", time.as_secs_f64()),
+    };
     let feed = match bench.feed {
         drive::FeedKind::Socketpair => "socket pair, one write per record",
         drive::FeedKind::Pipe => "pipe, blocks of up to 64 KiB",
@@ -299,6 +328,7 @@ fn conditions(
         ("form", json!(form)),
         ("feed", json!(feed)),
         ("plan", json!(rate)),
+        ("warm-up", json!(warm_up)),
         ("sink", json!(sink.map_or("none", Sink::url))),
     ]
 }

@@ -78,13 +78,20 @@ pub(crate) struct Shared {
     pub(crate) announced: AtomicU64,
     /// Distinct records that have arrived: raised by the sink.
     pub(crate) arrived: AtomicU64,
+    /// The sequence number from which on latencies are recorded: 0, or with a warm-up `u64::MAX` until that has ended.
+    pub(crate) measured_from: AtomicU64,
     /// Records sent in all; `u64::MAX` until the target is gone.
     pub(crate) sent: AtomicU64,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { announced: AtomicU64::new(0), arrived: AtomicU64::new(0), sent: AtomicU64::new(u64::MAX) }
+        Self {
+            announced: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
+            measured_from: AtomicU64::new(0),
+            sent: AtomicU64::new(u64::MAX),
+        }
     }
 }
 
@@ -295,7 +302,8 @@ impl Account<'_> {
             Verdict::Whole { number, due_ns, written_ns } => {
                 received.last_ns = Some(now_ns);
                 // A duplicate's latency is that of a retry, not of the record.
-                if received.ledger.whole(number) {
+                let first = received.ledger.whole(number);
+                if first && number.sequence >= self.shared.measured_from.load(Ordering::Relaxed) {
                     for (histogram, from) in
                         [(&mut received.corrected, due_ns), (&mut received.uncorrected, written_ns)]
                     {

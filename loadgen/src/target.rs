@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use nix::unistd::{SysconfVar, sysconf};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::clock::Clock;
 use crate::drive::nanoseconds;
@@ -77,6 +77,11 @@ impl Target {
     /// A watcher of the target's memory for another thread to poll.
     pub(crate) fn peak_rss(&self) -> PeakRss {
         self.peak.clone()
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 
     /// Waits until the target exits, at most `timeout`, then kills it. Its stdin must be closed by now.

@@ -102,6 +102,38 @@ fn a_schedule_is_followed_to_its_end() {
 }
 
 #[test]
+fn ramps_and_bursts_write_what_they_ask_for() {
+    // 0 to 4000/s in half a second are 1000 records; bursts of 300 at 0, 100, 200 ms.
+    for (schedule, count) in [
+        (["--ramp", "0..4000", "--duration", "0.5s"], 1000),
+        (["--burst", "300/100ms", "--duration", "0.3s"], 900),
+    ] {
+        let args = [&["floor", "--max-lag", "10s"], &schedule[..]].concat();
+        let report = assert_clean(&args, count);
+        assert_eq!(report["generator"]["scheduled"], true);
+    }
+}
+
+#[test]
+fn a_warm_up_is_accounted_for_but_not_measured() {
+    for args in [
+        &["--warm-up", "2000", "--rate", "20000", "--max-lag", "10s"][..],
+        &["--warm-up", "100ms", "--rate", "20000", "--max-lag", "10s"],
+        &["--warm-up", "2000", "--feed", "pipe"],
+    ] {
+        let report = assert_clean(&[&["floor", "--count", "5000"], args].concat(), 5000);
+        assert_eq!(report["warm_up"]["written"], 2000, "{report:#}");
+    }
+    // What is lost in it is lost.
+    let (code, report) = through("sed 11,20d", &["--warm-up", "1000"]);
+    assert_eq!((code, &report["lost"], &report["warm_up"]["sent"]), (Some(1), &10.into(), &1000.into()));
+    // A run that ends within it has nothing to say.
+    let output =
+        Command::new(LOADGEN).args(["floor", "--count", "100", "--warm-up", "100"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn end_of_event_lines_are_written_but_not_expected() {
     let (code, report) = loadgen(&["floor", "--eoe", "--count", "10000"]);
     assert_eq!(code, Some(0));

@@ -30,6 +30,7 @@ pub(crate) struct Marked {
     records: Vec<Want>,
     events: u64,
     streams: u16,
+    in_file: bool,
     finder: Finder<'static>,
     stamps: Stamps,
     next: Place,
@@ -51,6 +52,7 @@ impl Marked {
             records: Vec::new(),
             events: 0,
             streams: 1,
+            in_file: false,
             finder: Finder::new(mark::NAME),
             stamps: Stamps::default(),
             next: Place::default(),
@@ -70,9 +72,13 @@ impl Marked {
     }
 
     /// Streams below `streams` are ours.
-    #[allow(dead_code, reason = "for loads of many streams")]
     pub(super) fn expect_streams(&mut self, streams: u16) {
         self.streams = streams;
+    }
+
+    /// Expects lines of a file instead of messages, see [`super::Expected::expect_lines`].
+    pub(super) fn expect_lines(&mut self) {
+        self.in_file = true;
     }
 
     /// Records in a lap.
@@ -96,7 +102,7 @@ impl Marked {
         let Some((due_ns, late_ns)) = mark::read_times(mark) else {
             return Verdict::Torn(Some(number));
         };
-        if has_priority(message) && self.is_whole(message, mark_at, place) {
+        if (self.in_file || has_priority(message)) && self.is_whole(message, mark_at, place) {
             Verdict::Whole { number, due_ns: Some(due_ns), written_ns: Some(due_ns.saturating_add(late_ns)) }
         } else {
             Verdict::Torn(Some(number))
@@ -138,12 +144,13 @@ impl Marked {
         text[want.stamp..want.stamp + stamp::LEN].copy_from_slice(stamp);
         let (before, after) = (&message[..mark_at], &message[mark_at + mark::LEN..]);
         let (start, end) = (&text[..want.mark], &text[want.mark + mark::LEN..]);
-        (before.ends_with(start) && ends_alike(after, end))
+        let ends = |rest: &[u8]| is_padding(rest) || self.in_file && is_trailer(rest);
+        (before.ends_with(start) && strip_alike(after, end).is_some_and(ends))
             // With odd bytes rendered, the lengths say nothing: the record begins where its first bytes are.
             || memmem::find(before, &start[..want.stamp + stamp::LEN])
                 .and_then(|at| rendering::strip(&before[at..], start))
                 .is_some_and(<[u8]>::is_empty)
-                && rendering::strip(after, end).is_some_and(is_padding)
+                && rendering::strip(after, end).is_some_and(ends)
     }
 
     /// The text of record `index` of the lap up to its stamp.
@@ -159,13 +166,18 @@ fn has_mark(bytes: &[u8]) -> bool {
     memchr_iter(b'=', bytes).any(|at| bytes[..=at].ends_with(mark::NAME))
 }
 
-/// Whether what follows the mark is right, but that auditd's 0x1D may be a space.
-fn ends_alike(got: &[u8], want: &[u8]) -> bool {
+/// Takes off what follows the mark, where auditd's 0x1D may be a space.
+fn strip_alike<'a>(got: &'a [u8], want: &[u8]) -> Option<&'a [u8]> {
     match (got, want) {
         ([b' ', got @ ..], [ENRICHED, want @ ..]) => got.strip_prefix(want),
         _ => got.strip_prefix(want),
     }
-    .is_some_and(is_padding)
+}
+
+/// Whether a template may have put `bytes` behind a record: something that does not go on with its last word, and no
+/// other record.
+fn is_trailer(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| !first.is_ascii_alphanumeric()) && !has_mark(bytes)
 }
 
 /// What local transports add to a message: a line feed or a NUL.
