@@ -240,8 +240,8 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
             "the run ended before its warm-up did, so nothing was measured; make it longer",
         ));
     }
-    outcome.user_s = (outcome.user_s - warm_cpu.user_s).max(0.0);
-    outcome.system_s = (outcome.system_s - warm_cpu.system_s).max(0.0);
+    let measured = Cpu { user_s: outcome.user_s, system_s: outcome.system_s }.without(warm_cpu);
+    (outcome.user_s, outcome.system_s) = (measured.user_s, measured.system_s);
     Ok(Report {
         conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes),
         driven,

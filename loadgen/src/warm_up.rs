@@ -45,6 +45,15 @@ pub(crate) struct Cpu {
     pub(crate) system_s: f64,
 }
 
+impl Cpu {
+    /// What is left of this without `part`. The sum is exact; the split follows `part`'s, which is rough.
+    pub(crate) fn without(self, part: Self) -> Self {
+        let sum = (self.user_s + self.system_s - part.user_s - part.system_s).max(0.0);
+        let user_s = (self.user_s - part.user_s).clamp(0.0, sum);
+        Self { user_s, system_s: sum - user_s }
+    }
+}
+
 /// What the process `root` and its descendants have used so far. What is gone or may not be looked at counts nothing.
 pub(crate) fn cpu_of_tree(root: Pid) -> Cpu {
     let mut sum = Cpu::default();
@@ -102,21 +111,31 @@ mod tests {
     }
 
     #[test]
-    fn work_of_this_process_and_its_children_is_seen() {
-        let own = Pid::this();
-        let before = cpu_of_tree(own);
-        let mut child =
-            std::process::Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        let pid = Pid::from_raw(child.id().cast_signed());
-        assert!(children(own).contains(&pid));
-        // Until the child has used 20 ms, however long that takes.
-        while cpu_of(pid).is_none_or(|cpu| cpu.user_s + cpu.system_s < 0.02) {
-            std::thread::yield_now();
-        }
-        let after = cpu_of_tree(own);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(after.user_s + after.system_s >= before.user_s + before.system_s + 0.02);
+    fn a_rough_split_leaves_the_sum_exact() {
+        let cpu = |user_s, system_s| Cpu { user_s, system_s };
+        assert_eq!(cpu(3.0, 5.0).without(cpu(1.0, 2.0)), cpu(2.0, 3.0));
+        assert_eq!(cpu(3.0, 5.0).without(cpu(4.0, 2.0)), cpu(0.0, 2.0));
+        assert_eq!(cpu(3.0, 5.0).without(cpu(1.0, 6.0)), cpu(1.0, 0.0));
+        assert_eq!(cpu(1.0, 1.0).without(cpu(2.0, 2.0)), cpu(0.0, 0.0));
+    }
+
+    #[test]
+    fn work_of_a_process_and_of_its_children_is_seen() {
+        // The shell waits; its child works for as long as the shell is there.
+        let script = "(while kill -0 $$ 2>/dev/null; do :; done) & wait";
+        let mut shell = std::process::Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+        let pid = Pid::from_raw(shell.id().cast_signed());
+        assert!(children(Pid::this()).contains(&pid));
+        let worked = |cpu: Cpu| cpu.user_s + cpu.system_s >= 0.02;
+        // A minute at most; it takes 20 ms of CPU.
+        let seen = (0..6000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            worked(cpu_of_tree(pid))
+        });
+        let own = cpu_of(pid).unwrap();
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert!(seen && !worked(own), "{own:?}");
         assert_eq!(cpu_of(pid), None);
     }
 }

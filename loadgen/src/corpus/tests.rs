@@ -316,8 +316,21 @@ fn two_records_in_one_message_are_torn() {
 #[test]
 #[ignore = "prints times, proves nothing"]
 fn speed() {
-    use std::time::Instant;
+    use crate::plan::Pace;
+    use std::num::NonZeroU64;
+    use std::time::{Duration, Instant};
     const ROUNDS: u64 = 5_000_000;
+    for (name, pace) in [
+        ("constant", Pace::Constant(NonZeroU64::new(1_000_000).unwrap())),
+        ("ramp", Pace::ramp("1000..3000000".parse().unwrap(), Duration::from_secs(60)).unwrap()),
+    ] {
+        let plan = Plan::paced(1 << 60, Some(pace));
+        let start = Instant::now();
+        for n in 0..ROUNDS {
+            std::hint::black_box(plan.intended(std::hint::black_box(n)));
+        }
+        println!("{name}: due time {:.1} ns", start.elapsed().as_nanos() as f64 / ROUNDS as f64);
+    }
     for size in [None, Some(205), Some(256)] {
         let Corpus { mut wire, mut expected } =
             Corpus::generate(Shape { mix: size.map_or(Mix::Host, |_| Mix::Single), size, ..TEXT });
