@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::corpus::{Form, Frames, SIZES};
+use crate::corpus::{Form, Frames, Mix, SIZES, Shape};
 use crate::deframe::Framing;
 use crate::drive::FeedKind;
+use crate::plan::{Burst, Pace, Ramp};
 use crate::sink::Transport;
+use crate::warm_up::WarmUp;
 
 /// Plays auditd to a program, receives what it sends, and reports loss, order, latency and cost.
 ///
@@ -31,6 +33,8 @@ pub(crate) enum Action {
     Run(RunArgs),
     /// Drive the built-in minimal relay: the floor to compare with (there is none for RELP)
     Floor(BenchArgs),
+    /// Check what a receiver wrote to files during a run
+    Verify(VerifyArgs),
     /// The minimal relay itself: stdin to a destination
     #[command(hide = true)]
     FloorChild(FloorChildArgs),
@@ -72,24 +76,18 @@ pub(crate) struct BenchArgs {
     /// Records a second; 0 is as fast as possible
     #[arg(long, default_value_t = 0)]
     pub(crate) rate: u64,
-    /// What auditd writes
-    #[arg(long, value_enum, default_value_t = Form::Text)]
-    pub(crate) form: Form,
-    /// How binary frames end
-    #[arg(long, value_enum, default_value_t = Frames::Exact)]
-    pub(crate) frames: Frames,
-    /// Seed of the generated records
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// End events with EOE lines (written, not expected to arrive)
-    #[arg(long)]
-    pub(crate) eoe: bool,
-    /// Bytes of every record line, the line feed not counted: 120 to 8970 [default: the mix of a real host]
-    #[arg(long, value_name = "BYTES", value_parser = size, conflicts_with = "eoe")]
-    pub(crate) size: Option<usize>,
-    /// Replay the lines of a recorded text stream once, instead of generated records
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["form", "frames", "eoe", "seed", "size"])]
-    pub(crate) trace: Option<PathBuf>,
+    /// From one rate to another along a line, over --duration, e.g. 1000..50000
+    #[arg(long, value_name = "FROM..TO", requires = "duration", conflicts_with = "rate")]
+    pub(crate) ramp: Option<Ramp>,
+    /// Many records at once, again and again, e.g. 1000/1s
+    #[arg(long, value_name = "N/EVERY", value_parser = burst, conflicts_with_all = ["rate", "ramp"])]
+    pub(crate) burst: Option<Burst>,
+    /// Write that many lines, or for that time, before measuring: what is lost counts, but no latency, rate or CPU
+    /// (2000 is lines, 2s or 500ms is a time)
+    #[arg(long, value_name = "COUNT|TIME", value_parser = warm_up)]
+    pub(crate) warm_up: Option<WarmUp>,
+    #[command(flatten)]
+    pub(crate) corpus: CorpusArgs,
     /// Pause between the start of the program and the first record
     #[arg(long, value_parser = duration, default_value = "200ms")]
     pub(crate) settle: Duration,
@@ -123,16 +121,94 @@ pub(crate) struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// The rate, if there is one.
-    pub(crate) fn rate(&self) -> Option<NonZeroU64> {
-        NonZeroU64::new(self.rate)
+    /// The schedule, if there is one.
+    ///
+    /// # Errors
+    /// If a ramp has no length.
+    pub(crate) fn pace(&self) -> Result<Option<Pace>, &'static str> {
+        match (self.ramp, self.burst) {
+            (Some(ramp), _) => {
+                let pace = self.duration.and_then(|length| Pace::ramp(ramp, length));
+                pace.map(Some).ok_or("a --ramp needs a --duration of up to ten days")
+            }
+            (None, Some(burst)) => Ok(Some(Pace::Burst(burst))),
+            (None, None) => Ok(NonZeroU64::new(self.rate).map(Pace::Constant)),
+        }
+    }
+
+    /// Records a second, if they are to come evenly.
+    pub(crate) fn constant_rate(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.rate).filter(|_| self.ramp.is_none() && self.burst.is_none())
     }
 
     /// The number of records to write.
     pub(crate) fn count(&self) -> u64 {
-        let unlimited = self.duration.is_some() || self.trace.is_some();
+        let unlimited = self.duration.is_some() || self.corpus.trace.is_some();
         self.count.unwrap_or(if unlimited { u64::MAX } else { 200_000 })
     }
+}
+
+/// The records: the same options make the same records.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CorpusArgs {
+    /// What auditd writes
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    pub(crate) form: Form,
+    /// How binary frames end
+    #[arg(long, value_enum, default_value_t = Frames::Exact)]
+    pub(crate) frames: Frames,
+    /// Seed of the generated records
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// End events with EOE lines (written, not expected to arrive)
+    #[arg(long)]
+    pub(crate) eoe: bool,
+    /// Which records [default: host, or single with --size]
+    #[arg(long, value_enum)]
+    pub(crate) mix: Option<Mix>,
+    /// Bytes of every record line of the mix `single`, the line feed not counted: 120 to 8970 [default: 240]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) size: Option<usize>,
+    /// Replay the lines of a recorded text stream once, instead of generated records
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["form", "frames", "eoe", "seed", "mix", "size"])]
+    pub(crate) trace: Option<PathBuf>,
+}
+
+impl CorpusArgs {
+    /// What to build if there is no trace.
+    ///
+    /// # Errors
+    /// A size for a mix that has all sizes.
+    pub(crate) fn shape(&self) -> Result<Shape, &'static str> {
+        let mix = match (self.mix, self.size) {
+            (None | Some(Mix::Single), Some(_)) => Mix::Single,
+            (Some(_), Some(_)) => return Err("--size goes with --mix single only"),
+            (mix, None) => mix.unwrap_or_default(),
+        };
+        let Self { seed, form, frames, eoe, size, .. } = *self;
+        Ok(Shape { seed, form, frames, eoe, mix, size })
+    }
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Files that a receiver wrote, oldest first, one message a line in any template that holds the record's text;
+    /// `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Records that must have arrived, `sent` in the run's report [default: the highest number found, plus one, or all
+    /// of --trace]
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) corpus: CorpusArgs,
+    /// Exit 0 although records were lost, duplicated, reordered or torn
+    #[arg(long)]
+    pub(crate) allow_loss: bool,
+    /// Also write the account as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -148,8 +224,25 @@ pub(crate) struct FloorChildArgs {
     pub(crate) ca: Option<PathBuf>,
 }
 
+/// Reads `1000/1s`.
+fn burst(text: &str) -> Result<Burst, String> {
+    let parts = text.split_once('/').and_then(|(size, every)| size.parse().ok().zip(duration(every).ok()));
+    parts
+        .and_then(|(size, every)| Burst::new(size, every))
+        .ok_or_else(|| "expected records/time, e.g. 1000/1s".to_owned())
+}
+
+/// Reads `2000`, `2s` or `500ms`.
+fn warm_up(text: &str) -> Result<WarmUp, String> {
+    match text.parse() {
+        Ok(count) => Ok(WarmUp::Count(count)),
+        Err(_) if text.ends_with('s') => duration(text).map(WarmUp::Time),
+        Err(_) => Err("expected a number of lines or a time, e.g. 2000, 2s or 500ms".to_owned()),
+    }
+}
+
 /// Reads a record size in bytes.
-pub(crate) fn size(text: &str) -> Result<usize, String> {
+fn size(text: &str) -> Result<usize, String> {
     let size = text.parse().ok().filter(|size| SIZES.contains(size));
     size.ok_or_else(|| format!("expected a number of bytes from {} to {}", SIZES.start(), SIZES.end()))
 }
@@ -185,12 +278,48 @@ mod tests {
     }
 
     #[test]
+    fn schedules_are_read_and_exclude_one_another() {
+        let pace = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["audit-loadgen"], args].concat());
+            cli.ok().map(|cli| cli.run.bench.pace().map(|pace| pace.map(|pace| pace.to_string())))
+        };
+        for (args, text) in [
+            (&["--ramp", "0..500", "--duration", "2"][..], "0 to 500 records/s in 2 s"),
+            (&["--burst", "1000/1s"], "1000 records every 1 s"),
+            (&["--burst", "5/250ms"], "5 records every 0.25 s"),
+            (&["--rate", "7"], "7 records/s"),
+        ] {
+            assert_eq!(pace(args), Some(Ok(Some(text.to_owned()))), "{args:?}");
+        }
+        assert_eq!(pace(&[]), Some(Ok(None)));
+        for args in [
+            &["--ramp", "0..500"][..],
+            &["--ramp", "5..6", "--duration", "1", "--rate", "5"],
+            &["--burst", "5/1s", "--rate", "5"],
+            &["--burst", "0/1s"],
+            &["--burst", "5/0s"],
+            &["--burst", "5"],
+        ] {
+            assert_eq!(pace(args), None, "{args:?}");
+        }
+        assert!(pace(&["--ramp", "0..500", "--duration", "0"]).unwrap().is_err());
+    }
+
+    #[test]
+    fn a_warm_up_is_lines_or_a_time() {
+        assert_eq!(warm_up("2000"), Ok(WarmUp::Count(2000)));
+        assert_eq!(warm_up("2s"), Ok(WarmUp::Time(Duration::from_secs(2))));
+        assert_eq!(warm_up("500ms"), Ok(WarmUp::Time(Duration::from_millis(500))));
+        assert!(warm_up("2m").is_err() && warm_up("").is_err() && warm_up("1.5").is_err());
+    }
+
+    #[test]
     fn run_is_the_default_and_takes_a_command_after_two_dashes() {
         for prefix in [&["audit-loadgen"][..], &["audit-loadgen", "run"]] {
             let args = prefix.iter().chain(&["--rate", "5", "--", "prog", "--to", "{to}"]);
             let cli = Cli::try_parse_from(args).unwrap();
             let run = if let Some(Action::Run(run)) = cli.action { run } else { cli.run };
-            assert_eq!(run.bench.rate().map(NonZeroU64::get), Some(5));
+            assert_eq!(run.bench.pace(), Ok(NonZeroU64::new(5).map(Pace::Constant)));
             assert_eq!(run.command, ["prog", "--to", "{to}"]);
         }
     }

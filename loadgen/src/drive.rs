@@ -18,6 +18,7 @@ use nix::sys::time::TimeVal;
 use crate::clock::Clock;
 use crate::corpus::Wire;
 use crate::plan::{Keeper, Plan};
+use crate::warm_up::{WarmUp, Warmed};
 
 /// Most bytes of one write to a pipe.
 const BLOCK: usize = 64 << 10;
@@ -119,6 +120,8 @@ pub(crate) struct Limits {
     pub(crate) count: u64,
     /// Or the time from the start of the schedule from which on none is due.
     pub(crate) duration: Option<Duration>,
+    /// What is written before measuring begins.
+    pub(crate) warm_up: Option<WarmUp>,
     /// How long a write may be blocked before the target is given up.
     pub(crate) patience: Duration,
     /// Own lateness that counts as on time.
@@ -138,11 +141,13 @@ pub(crate) struct Driven {
     pub(crate) first_ns: u64,
     /// End of the last write.
     pub(crate) last_ns: u64,
+    /// End of the warm-up, if there was one and it ended.
+    pub(crate) warmed: Option<Warmed>,
     /// Writes that found the target's stdin full.
     pub(crate) blocked_writes: u64,
     /// Time spent in those writes.
     pub(crate) blocked_ns: u64,
-    /// How the plan was kept.
+    /// How the plan was kept, behind the warm-up.
     pub(crate) keeper: Keeper,
     /// Why the feed ended early, if it did.
     pub(crate) stop: Option<Stop>,
@@ -150,7 +155,8 @@ pub(crate) struct Driven {
 
 /// Writes `wire` to `feed` as `plan` says, until a limit is reached or the target goes away.
 ///
-/// `announced` is raised before each write to the number of records that may have arrived from then on.
+/// `announced` is raised before each write to the number of records that may have arrived from then on. When the
+/// warm-up is over, `begin` is called with the sequence number of the first measured record, before that is announced.
 pub(crate) fn drive(
     feed: &Feed,
     wire: &mut Wire,
@@ -158,6 +164,7 @@ pub(crate) fn drive(
     limits: &Limits,
     clock: &Clock,
     announced: &AtomicU64,
+    begin: &mut dyn FnMut(u64),
 ) -> Driven {
     // The default slack of 50 us would make every sleep that much too long. The target is already running, so
     // this thread's setting is not inherited by it.
@@ -175,10 +182,24 @@ pub(crate) fn drive(
         bytes: 0,
         first_ns,
         last_ns: first_ns,
+        warmed: None,
         blocked_writes: 0,
         blocked_ns: 0,
         keeper: Keeper::new(nanoseconds(limits.tolerance)),
         stop: None,
+    };
+
+    // With a schedule the warm-up's end is a record's number at once, without one the clock decides.
+    let (mut warm_count, warm_end_ns) = match limits.warm_up {
+        None => (0, 0),
+        Some(WarmUp::Count(count)) => (count, 0),
+        Some(WarmUp::Time(time)) => {
+            let end_ns = first_ns.saturating_add(nanoseconds(time));
+            match plan.intended(0) {
+                Some(_) => (end_ns.checked_sub(1).map_or(0, |last| plan.due(last)), 0),
+                None => (u64::MAX, end_ns),
+            }
+        }
     };
 
     while driven.written < limits.count && wire.peek().is_some() {
@@ -195,9 +216,26 @@ pub(crate) fn drive(
             now = clock.now();
         }
 
+        if limits.warm_up.is_some() && driven.warmed.is_none() {
+            if warm_end_ns > 0 && now >= warm_end_ns {
+                warm_count = driven.written;
+            }
+            if driven.written >= warm_count {
+                let at_ns = due.unwrap_or(now);
+                begin(wire.sequence());
+                driven.keeper.restart();
+                driven.warmed = Some(Warmed { written: driven.written, sent: wire.sequence(), at_ns });
+                now = clock.now();
+            }
+        }
+
         let mut range = prepare_one(wire, plan, driven.written, now, &mut driven.keeper);
         let mut lines = 1;
-        let ready = plan.due(now).min(limits.count);
+        let mut ready = plan.due(now).min(limits.count);
+        if limits.warm_up.is_some() && driven.warmed.is_none() {
+            // The border is a record, not a block.
+            ready = ready.min(warm_count);
+        }
         while let Some((len, true)) = wire.peek()
             && range.len() + len <= block
             && driven.written + lines < ready
@@ -274,6 +312,18 @@ mod tests {
     use std::num::NonZeroU64;
 
     fn feed_all(kind: FeedKind, count: u64, rate: Option<u64>, eoe: bool) -> (Driven, Vec<u8>) {
+        let (driven, bytes, begun) = feed_warm(kind, count, rate, eoe, None);
+        assert!(begun.is_empty());
+        (driven, bytes)
+    }
+
+    fn feed_warm(
+        kind: FeedKind,
+        count: u64,
+        rate: Option<u64>,
+        eoe: bool,
+        warm_up: Option<WarmUp>,
+    ) -> (Driven, Vec<u8>, Vec<u64>) {
         let (feed, theirs) = Feed::open(kind).unwrap();
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();
@@ -286,14 +336,20 @@ mod tests {
         let limits = Limits {
             count,
             duration: None,
+            warm_up,
             patience: Duration::from_secs(10),
             tolerance: Duration::from_secs(10),
         };
         let announced = AtomicU64::new(0);
-        let driven = drive(&feed, &mut wire, &plan, &limits, &clock, &announced);
+        let mut begun = Vec::new();
+        let mut begin = |sequence| {
+            assert!(announced.load(Ordering::Relaxed) <= sequence);
+            begun.push(sequence);
+        };
+        let driven = drive(&feed, &mut wire, &plan, &limits, &clock, &announced, &mut begin);
         assert_eq!(announced.load(Ordering::Relaxed), driven.sent);
         drop(feed);
-        (driven, reader.join().unwrap())
+        (driven, reader.join().unwrap(), begun)
     }
 
     #[test]
@@ -309,6 +365,36 @@ mod tests {
                     assert_eq!(driven.stop, None);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_warm_up_ends_at_its_record() {
+        for kind in [FeedKind::Socketpair, FeedKind::Pipe] {
+            for (warm_up, expected) in [
+                (WarmUp::Count(1234), Some(1234)),
+                (WarmUp::Count(0), Some(0)),
+                (WarmUp::Count(5000), None),
+                // 1,000,000 a second: 2000 are due before 2 ms.
+                (WarmUp::Time(Duration::from_millis(2)), Some(2000)),
+                (WarmUp::Time(Duration::ZERO), Some(0)),
+                (WarmUp::Time(Duration::from_secs(1)), None),
+            ] {
+                let (driven, _, begun) = feed_warm(kind, 5000, Some(1_000_000), true, Some(warm_up));
+                assert_eq!(driven.written, 5000);
+                assert_eq!(driven.warmed.map(|warmed| warmed.written), expected, "{warm_up:?}");
+                assert_eq!(driven.warmed.map(|warmed| warmed.sent), begun.first().copied());
+                if let Some(warmed) = driven.warmed {
+                    assert_eq!(warmed.at_ns - driven.first_ns, warmed.written * 1000);
+                    assert!(warmed.written == 0 || warmed.sent < warmed.written);
+                }
+            }
+            // Without a schedule the clock decides; a quick writer has more to do than a millisecond's worth.
+            let (driven, _, begun) =
+                feed_warm(kind, 200_000, None, false, Some(WarmUp::Time(Duration::from_millis(1))));
+            let warmed = driven.warmed.unwrap();
+            assert_eq!(begun, [warmed.sent]);
+            assert!(warmed.written < driven.written && warmed.at_ns >= driven.first_ns + 1_000_000);
         }
     }
 

@@ -112,8 +112,16 @@ impl Ledger {
         self.streams.iter().map(|stream| stream.end).sum::<u64>().saturating_sub(self.arrived())
     }
 
+    /// Distinct records of stream 0 with a sequence number from `first` on that arrived in any state.
+    pub(crate) fn arrived_from(&self, first: u64) -> u64 {
+        let seen = self.streams.first().map_or(&[][..], |stream| &stream.seen);
+        let word = usize::try_from(first / 64).unwrap_or(usize::MAX);
+        let begun = seen.get(word).map_or(0, |bits| (bits >> (first % 64)).count_ones());
+        let rest = seen.get(word.saturating_add(1)..).unwrap_or_default();
+        u64::from(begun) + rest.iter().map(|bits| u64::from(bits.count_ones())).sum::<u64>()
+    }
+
     /// The highest sequence number of each stream that arrived, plus one: the least that was sent.
-    #[allow(dead_code, reason = "for loads of many streams")]
     pub(crate) fn ends(&self) -> Vec<u64> {
         self.streams.iter().map(|stream| stream.end).collect()
     }
@@ -280,6 +288,19 @@ mod tests {
         assert_eq!((tally.duplicated, tally.reordered), (1, 1));
         let gaps: Vec<String> = tally.gaps.iter().map(Gap::to_string).collect();
         assert_eq!(gaps, ["2-2", "2:0-3"]);
+    }
+
+    #[test]
+    fn arrivals_behind_a_number_are_counted() {
+        let mut ledger = Ledger::default();
+        for sequence in (0..300).filter(|n| n % 7 != 0) {
+            ledger.whole(number(0, sequence));
+        }
+        for first in [0, 1, 63, 64, 65, 200, 299, 300, 1000, u64::MAX] {
+            let expected = (first..300).filter(|n| n % 7 != 0).count() as u64;
+            assert_eq!(ledger.arrived_from(first), expected, "{first}");
+        }
+        assert_eq!(Ledger::default().arrived_from(0), 0);
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod session;
 mod sink;
 mod target;
 mod timeline;
+mod verify;
+mod warm_up;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -19,6 +19,7 @@ use crate::drive::{Driven, Stop};
 use crate::ledger::Tally;
 use crate::sink::Received;
 use crate::target::Outcome;
+use crate::warm_up::Warmed;
 
 pub(crate) use self::page::thousands;
 pub(crate) use self::runs::Runs;
@@ -30,7 +31,7 @@ pub(crate) struct Report {
     pub(crate) conditions: Vec<(&'static str, Value)>,
     /// What the target is called: its program without the path.
     pub(crate) name: String,
-    /// The rate of the schedule in records a second; `None` is as fast as possible.
+    /// The rate of the schedule in records a second, if there is one and it is constant.
     pub(crate) planned_rate: Option<u64>,
     /// The generator's side.
     pub(crate) driven: Driven,
@@ -38,6 +39,10 @@ pub(crate) struct Report {
     pub(crate) received: Option<Received>,
     /// The target's side.
     pub(crate) outcome: Outcome,
+    /// Whether there was a schedule.
+    pub(crate) scheduled: bool,
+    /// Whether there should have been a warm-up.
+    pub(crate) warm_up: bool,
     /// When the target had exited.
     pub(crate) exited_ns: u64,
     /// CPU seconds of generator and sink together.
@@ -63,19 +68,39 @@ impl Report {
         self.received.as_ref().map(|received| received.ledger.tally(&[self.driven.sent]))
     }
 
-    /// Seconds from the first write to the last arrival; without a sink, to the target's exit.
+    /// Where measuring began: behind the warm-up, or with the first write. If the warm-up never ended, nothing was
+    /// measured.
+    fn begun(&self) -> Warmed {
+        let Driven { written, sent, last_ns, first_ns, .. } = self.driven;
+        match (self.driven.warmed, self.warm_up) {
+            (Some(warmed), _) => warmed,
+            (None, false) => Warmed { written: 0, sent: 0, at_ns: first_ns },
+            (None, true) => Warmed { written, sent, at_ns: last_ns },
+        }
+    }
+
+    /// Seconds from the first measured write to the last arrival; without a sink, to the target's exit.
     fn seconds(&self) -> f64 {
         let end = match &self.received {
             Some(received) => received.last_ns.unwrap_or(self.driven.last_ns),
             None => self.exited_ns,
         };
-        end.saturating_sub(self.driven.first_ns) as f64 / 1e9
+        end.saturating_sub(self.begun().at_ns) as f64 / 1e9
     }
 
-    /// Records a second that arrived (without a sink: that were taken).
+    /// Measured records a second that arrived (without a sink: that were taken).
     fn rate(&self) -> f64 {
-        let records = self.received.as_ref().map_or(self.driven.sent, |received| received.ledger.arrived());
+        let warm = self.begun().sent;
+        let records = match &self.received {
+            Some(received) => received.ledger.arrived_from(warm),
+            None => self.driven.sent.saturating_sub(warm),
+        };
         per(records as f64, self.seconds())
+    }
+
+    /// CPU seconds per million measured lines.
+    fn per_million(&self, seconds: f64) -> f64 {
+        per(seconds * 1e6, self.driven.written.saturating_sub(self.begun().written) as f64)
     }
 
     /// The exit code's meaning. `allow_loss` forgives what became of the records, not a broken run.
@@ -94,16 +119,12 @@ impl Report {
 
     /// Whether the generator kept its plan; without one, there was nothing to keep.
     fn kept_plan(&self) -> bool {
-        self.planned_rate.is_none() || self.driven.keeper.kept()
+        !self.scheduled || self.driven.keeper.kept()
     }
 
     /// CPU seconds of the target per million lines written.
     fn cpu_s_per_million(&self) -> f64 {
         self.per_million(self.outcome.user_s + self.outcome.system_s)
-    }
-
-    fn per_million(&self, seconds: f64) -> f64 {
-        per(seconds * 1e6, self.driven.written as f64)
     }
 }
 
@@ -169,12 +190,15 @@ pub(crate) mod tests {
             conditions: vec![("sink", json!("tcp://127.0.0.1:1"))],
             name: "prog".into(),
             planned_rate: Some(1000),
+            scheduled: true,
+            warm_up: false,
             driven: Driven {
                 written: sent,
                 sent,
                 bytes: 0,
                 first_ns: 1_000_000_000,
                 last_ns: 1_500_000_000,
+                warmed: None,
                 blocked_writes: 0,
                 blocked_ns: 0,
                 keeper: Keeper::new(0),
@@ -201,6 +225,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_warm_up_counts_for_loss_but_not_for_rate_and_cost() {
+        let mut warm = report(1000, 1001);
+        warm.warm_up = true;
+        warm.driven.warmed = Some(Warmed { written: 501, sent: 500, at_ns: 1_500_000_000 });
+        let json = warm.json();
+        assert_eq!((&json["sent"], &json["lost"]), (&json!(1001), &json!(1)));
+        assert_eq!((&json["seconds"], &json["rate"]), (&json!(0.5), &json!(1000.0)));
+        assert_eq!(json["target"]["cpu_s_per_million"], 1000.0);
+        assert_eq!(json["warm_up"], json!({"written": 501, "sent": 500, "seconds": 0.5}));
+        // One that never ended leaves nothing to measure.
+        warm.driven.warmed = None;
+        assert_eq!(
+            (&warm.json()["rate"], &warm.json()["target"]["cpu_s_per_million"]),
+            (&json!(0.0), &json!(0.0))
+        );
+    }
+
+    #[test]
     fn the_exit_code_names_the_worst() {
         assert_eq!(report(10, 10).judge(false), Judgement::Well);
         assert_eq!(report(9, 10).judge(false), Judgement::Faulty);
@@ -213,7 +255,7 @@ pub(crate) mod tests {
         let mut late = report(10, 10);
         late.driven.keeper.leaving(0, 5);
         assert_eq!(late.judge(false), Judgement::PlanNotKept);
-        late.planned_rate = None;
+        late.scheduled = false;
         assert_eq!(late.judge(false), Judgement::Well);
     }
 

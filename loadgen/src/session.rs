@@ -17,9 +17,9 @@ use std::time::Duration;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
-use crate::cli::{Action, BenchArgs, Cli, RunArgs};
+use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
 use crate::clock::Clock;
-use crate::corpus::{Corpus, Form, Shape};
+use crate::corpus::{Corpus, Form};
 use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
@@ -28,10 +28,13 @@ use crate::progress::{Goal, Progress, State};
 use crate::report::{Judgement, Report, Runs};
 use crate::sink::{Shared, Sink, Transport};
 use crate::target::{self, Target, Watcher};
+use crate::verify;
+use crate::warm_up::{self, Cpu, WarmUp};
 
 /// Exit code of a run that could not be made.
 pub(crate) const EXIT_CANNOT_RUN: u8 = 2;
-const EXIT_FAULTY: u8 = 1;
+/// Exit code of records that did not arrive once, in order, whole.
+pub(crate) const EXIT_FAULTY: u8 = 1;
 const EXIT_PLAN_NOT_KEPT: u8 = 3;
 
 /// How far ahead a schedule starts, so that all threads are there when its first record is due.
@@ -49,12 +52,14 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// For `map_err`: says what was being done.
-    fn when<E: Into<Box<dyn Error + Send + Sync>>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub(crate) fn when<E: Into<Box<dyn Error + Send + Sync>>>(
+        doing: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
         move |source| Self { doing, source: source.into() }
     }
 
-    fn usage(message: &str) -> Self {
+    pub(crate) fn usage(message: &str) -> Self {
         Self { doing: "usage".into(), source: message.into() }
     }
 }
@@ -76,8 +81,9 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             floor::relay(&args.to, args.framing, args.ca.as_deref()).map_err(Failure::when("floor"))?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Action::Verify(args)) => return verify::verify(&args),
         Some(Action::Floor(bench)) => {
-            if bench.form != Form::Text || bench.to == Transport::None {
+            if bench.corpus.form != Form::Text || bench.to == Transport::None {
                 return Err(Failure::usage("the floor reads --form text and needs a sink"));
             }
             if bench.to.is_relp() {
@@ -195,7 +201,8 @@ fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
 
 /// Makes run `number`, counted from 1.
 fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Failure> {
-    let Corpus { mut wire, mut expected } = build_corpus(bench)?;
+    let pace = bench.pace().map_err(Failure::usage)?;
+    let Corpus { mut wire, mut expected } = build_corpus(&bench.corpus)?;
     if wire.peek().is_none() {
         return Err(Failure::usage("the trace holds no lines"));
     }
@@ -213,16 +220,25 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
 
     let own_cpu_before = target::own_cpu_seconds();
     let machine_before = target::machine_cpu_seconds();
-    let plan = Plan::new(clock.now() + LEAD_NS, bench.rate());
+    let plan = Plan::paced(clock.now() + LEAD_NS, pace);
     let limits = Limits {
         count: bench.count(),
         duration: bench.duration,
+        warm_up: bench.warm_up,
         patience: bench.timeout,
         tolerance: bench.max_lag,
     };
     let shared = Shared::default();
+    if bench.warm_up.is_some() {
+        shared.measured_from.store(u64::MAX, Ordering::Release);
+    }
+    let (target_pid, mut warm_cpu) = (target.pid(), Cpu::default());
+    let mut begin = |sequence| {
+        shared.measured_from.store(sequence, Ordering::Release);
+        warm_cpu = warm_up::cpu_of_tree(target_pid);
+    };
 
-    let (driven, outcome, exited_ns, received) = std::thread::scope(|scope| {
+    let (driven, mut outcome, exited_ns, received) = std::thread::scope(|scope| {
         let receiving = sink
             .as_ref()
             .map(|sink| scope.spawn(|| sink.run(&mut expected, &plan, &clock, &shared, bench.linger)));
@@ -230,7 +246,7 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
         let watching =
             scope.spawn(|| watch(watcher, progress, &shared, sink.is_some(), &plan, &clock, stopped));
 
-        let driven = drive::drive(&feed, &mut wire, &plan, &limits, &clock, &shared.announced);
+        let driven = drive::drive(&feed, &mut wire, &plan, &limits, &clock, &shared.announced, &mut begin);
         // End of stdin: the target drains and exits.
         drop(feed);
         drop(stop_watching);
@@ -259,32 +275,39 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
     // The machine's sum is sampled by the clock tick, which misses many short turns; a negative rest means nothing.
     let others_cpu_s =
         machine_s.map(|all| all - own_cpu_s - outcome.user_s - outcome.system_s).filter(|rest| *rest >= 0.0);
+    if limits.warm_up.is_some() && driven.warmed.is_none() && driven.stop.is_none() {
+        return Err(Failure::usage(
+            "the run ended before its warm-up did, so nothing was measured; make it longer",
+        ));
+    }
+    let measured = Cpu { user_s: outcome.user_s, system_s: outcome.system_s }.without(warm_cpu);
+    (outcome.user_s, outcome.system_s) = (measured.user_s, measured.system_s);
     Ok(Report {
         conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes, &plan),
         name: name(&argv),
-        planned_rate: bench.rate().map(NonZeroU64::get),
+        planned_rate: bench.constant_rate().map(NonZeroU64::get),
         driven,
         received,
         outcome,
+        scheduled: pace.is_some(),
+        warm_up: bench.warm_up.is_some(),
         exited_ns,
         own_cpu_s,
         others_cpu_s,
     })
 }
 
-fn build_corpus(bench: &BenchArgs) -> Result<Corpus, Failure> {
-    match &bench.trace {
+/// Builds the records that `args` ask for.
+///
+/// # Errors
+/// If the trace cannot be read, or options contradict each other.
+pub(crate) fn build_corpus(args: &CorpusArgs) -> Result<Corpus, Failure> {
+    match &args.trace {
         Some(path) => {
             let recorded = fs::read(path).map_err(Failure::when(format!("reading {}", path.display())))?;
             Ok(Corpus::replay(&recorded))
         }
-        None => Ok(Corpus::generate(Shape {
-            seed: bench.seed,
-            form: bench.form,
-            frames: bench.frames,
-            eoe: bench.eoe,
-            size: bench.size,
-        })),
+        None => args.shape().map(Corpus::generate).map_err(Failure::usage),
     }
 }
 
@@ -316,7 +339,7 @@ fn watch(
 /// How much there is to do. Records without an end (a trace, only a time) set no goal.
 fn goal(bench: &BenchArgs) -> Goal {
     let records = Some(bench.count()).filter(|count| *count != u64::MAX);
-    let planned = records.zip(bench.rate()).map(|(count, rate)| count as f64 / rate.get() as f64);
+    let planned = records.zip(bench.constant_rate()).map(|(count, rate)| count as f64 / rate.get() as f64);
     let planned = planned.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let duration = match (bench.duration, planned) {
         (Some(limit), Some(planned)) => Some(limit.min(planned)),
@@ -368,19 +391,25 @@ fn conditions(
     mean: usize,
     plan: &Plan,
 ) -> Vec<(&'static str, Value)> {
-    let corpus = match &bench.trace {
-        Some(path) => format!("trace {}, mean {mean} B a record", path.display()),
-        None => match bench.size {
-            Some(size) => format!("generated, seed {}, {size} B a record", bench.seed),
-            None => format!("generated, seed {}, mean {mean} B a record", bench.seed),
-        },
+    let corpus = match (&bench.corpus.trace, bench.corpus.shape()) {
+        (Some(path), _) => format!("trace {}, mean {mean} B a line", path.display()),
+        (None, Ok(shape)) => {
+            let name = format!("{:?}", shape.mix).to_lowercase();
+            format!("mix {}, seed {}, mean {mean} B a line", name, shape.seed)
+        }
+        (None, Err(_)) => "none".to_owned(),
     };
-    let form = match bench.form {
+    let form = match bench.corpus.form {
         Form::Text => "text".to_owned(),
-        form => format!("{form:?}, {:?} frames", bench.frames).to_lowercase(),
+        form => format!("{form:?}, {:?} frames", bench.corpus.frames).to_lowercase(),
     };
-    let rate =
-        bench.rate().map_or_else(|| "as fast as possible".to_owned(), |rate| format!("{rate} records/s"));
+    let pace = bench.pace().ok().flatten();
+    let rate = pace.map_or_else(|| "as fast as possible".to_owned(), |pace| pace.to_string());
+    let warm_up = match bench.warm_up {
+        None => "none".to_owned(),
+        Some(WarmUp::Count(count)) => format!("{count} lines"),
+        Some(WarmUp::Time(time)) => format!("{} s", time.as_secs_f64()),
+    };
     let feed = match bench.feed {
         drive::FeedKind::Socketpair => "socket pair, one write per record",
         drive::FeedKind::Pipe => "pipe, blocks of up to 64 KiB",
@@ -392,10 +421,11 @@ fn conditions(
         ("host", json!(host)),
         ("command", json!(argv.join(" "))),
         ("corpus", json!(corpus)),
-        ("eoe", json!(if bench.eoe { "written, not expected" } else { "none" })),
+        ("eoe", json!(if bench.corpus.eoe { "written, not expected" } else { "none" })),
         ("form", json!(form)),
         ("feed", json!(feed)),
         ("plan", json!(rate)),
+        ("warm-up", json!(warm_up)),
         ("sink", json!(sink.map_or("none", Sink::url))),
     ]
 }

@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) arrived: AtomicU64,
     /// Records overtaken by later ones and not arrived so far: raised and lowered by the sink.
     pub(crate) overtaken: AtomicU64,
+    /// The sequence number from which on latencies are recorded: 0, or with a warm-up `u64::MAX` until that has ended.
+    pub(crate) measured_from: AtomicU64,
     /// Records sent in all; `u64::MAX` until the target is gone.
     pub(crate) sent: AtomicU64,
 }
@@ -91,6 +93,7 @@ impl Default for Shared {
             announced: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
             overtaken: AtomicU64::new(0),
+            measured_from: AtomicU64::new(0),
             sent: AtomicU64::new(u64::MAX),
         }
     }
@@ -306,7 +309,8 @@ impl Account<'_> {
             Verdict::Whole { number, due_ns, written_ns } => {
                 received.last_ns = Some(now_ns);
                 // A duplicate's latency is that of a retry, not of the record.
-                if received.ledger.whole(number) {
+                let first = received.ledger.whole(number);
+                if first && number.sequence >= self.shared.measured_from.load(Ordering::Relaxed) {
                     for (histogram, from) in
                         [(&mut received.corrected, due_ns), (&mut received.uncorrected, written_ns)]
                     {

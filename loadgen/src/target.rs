@@ -93,6 +93,11 @@ impl Target {
         Watcher::new(Pid::from_raw(self.child.id().cast_signed()), self.others.clone())
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
     /// Waits until the target exits, at most `timeout`, then kills it. Its stdin must be closed by now. What it leaves
     /// behind has `grace` more.
     ///

@@ -75,6 +75,20 @@ fn both_framings_are_told_apart() {
 }
 
 #[test]
+fn every_mix_and_size_arrives_whole() {
+    for to in ["tcp", "unix"] {
+        for mix in [&["--mix", "host"][..], &["--mix", "nasty"], &["--mix", "single"], &["--size", "8970"]] {
+            for framing in ["octet", "lf"] {
+                let args = [&["floor", "--to", to, "--framing", framing, "--count", "4000"], mix].concat();
+                assert_clean(&args, 4000);
+            }
+        }
+    }
+    let report = assert_clean(&["floor", "--size", "333", "--count", "3000"], 3000);
+    assert_eq!(report["written_bytes"], 3000 * 334);
+}
+
+#[test]
 fn a_schedule_is_followed_to_its_end() {
     let report = assert_clean(&["floor", "--rate", "5000", "--count", "2500", "--max-lag", "10s"], 2500);
     // 2500 records at 5000/s: the last is due 0.4998 s after the first, and none may leave early.
@@ -85,6 +99,38 @@ fn a_schedule_is_followed_to_its_end() {
     );
     let (_, report) = loadgen(&["floor", "--rate", "1000", "--duration", "0.3s"]);
     assert_eq!(report["written"], 300);
+}
+
+#[test]
+fn ramps_and_bursts_write_what_they_ask_for() {
+    // 0 to 4000/s in half a second are 1000 records; bursts of 300 at 0, 100, 200 ms.
+    for (schedule, count) in [
+        (["--ramp", "0..4000", "--duration", "0.5s"], 1000),
+        (["--burst", "300/100ms", "--duration", "0.3s"], 900),
+    ] {
+        let args = [&["floor", "--max-lag", "10s"], &schedule[..]].concat();
+        let report = assert_clean(&args, count);
+        assert_eq!(report["generator"]["scheduled"], true);
+    }
+}
+
+#[test]
+fn a_warm_up_is_accounted_for_but_not_measured() {
+    for args in [
+        &["--warm-up", "2000", "--rate", "20000", "--max-lag", "10s"][..],
+        &["--warm-up", "100ms", "--rate", "20000", "--max-lag", "10s"],
+        &["--warm-up", "2000", "--feed", "pipe"],
+    ] {
+        let report = assert_clean(&[&["floor", "--count", "5000"], args].concat(), 5000);
+        assert_eq!(report["warm_up"]["written"], 2000, "{report:#}");
+    }
+    // What is lost in it is lost.
+    let (code, report) = through("sed 11,20d", &["--warm-up", "1000"]);
+    assert_eq!((code, &report["lost"], &report["warm_up"]["sent"]), (Some(1), &10.into(), &1000.into()));
+    // A run that ends within it has nothing to say.
+    let output =
+        Command::new(LOADGEN).args(["floor", "--count", "100", "--warm-up", "100"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
@@ -232,6 +278,9 @@ fn what_cannot_be_run_is_exit_code_2() {
         &["floor", "--to", "relp"],
         &["floor", "--to", "relps"],
         &["--rate", "many"],
+        &["--mix", "nasty", "--size", "300"],
+        &["--size", "100"],
+        &["--size", "8971"],
     ] {
         let output = Command::new(LOADGEN).args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");

@@ -36,7 +36,7 @@ pub(crate) struct Number {
     pub(crate) sequence: u64,
 }
 
-/// The digits of a stream's number, as [`write`] wants them.
+/// The digits of a stream's number, as [`write()`] wants them.
 pub(super) fn stream_digits(stream: u16) -> [u8; STREAM_DIGITS] {
     let [.., a, b, c] = hex8(u32::from(stream.min(STREAMS - 1)));
     [a, b, c]

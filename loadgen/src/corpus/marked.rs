@@ -1,18 +1,19 @@
 //! The receiving side for generated records: told by their marks, compared to the byte.
 //!
-//! *Promise:* a message is whole if it begins with `<PRI>` and ends in the very record its mark names (0x1D may arrive
-//! as a space or `#035`); anything else with a mark is torn.
-//! *Law:* no allocation. Records mostly come in order, so the place of the mark is first looked for where the next
+//! *Promise:* a message is whole if it begins with `<PRI>` and ends in the very record its mark names; anything else
+//! with a mark is torn. Odd bytes in the record may arrive in other forms, see [`rendering`].
+//! *Law:* no allocation, and first of all byte for byte. Records mostly come in order, so the place of the mark is first looked for where the next
 //! record would have it, counted from the message's end: there is no search over the whole message then, and what
 //! stands before the record may have any length.
 
 use std::ops::Range;
 
-use memchr::memmem::Finder;
+use memchr::memchr_iter;
+use memchr::memmem::{self, Finder};
 
 use super::mark;
 use super::stamp::{self, Stamps};
-use super::{ENRICHED, Verdict, has_priority};
+use super::{ENRICHED, Verdict, has_priority, rendering};
 
 #[derive(Clone, Debug)]
 struct Want {
@@ -29,6 +30,7 @@ pub(crate) struct Marked {
     records: Vec<Want>,
     events: u64,
     streams: u16,
+    in_file: bool,
     finder: Finder<'static>,
     stamps: Stamps,
     next: Place,
@@ -50,6 +52,7 @@ impl Marked {
             records: Vec::new(),
             events: 0,
             streams: 1,
+            in_file: false,
             finder: Finder::new(mark::NAME),
             stamps: Stamps::default(),
             next: Place::default(),
@@ -69,9 +72,13 @@ impl Marked {
     }
 
     /// Streams below `streams` are ours.
-    #[allow(dead_code, reason = "for loads of many streams")]
     pub(super) fn expect_streams(&mut self, streams: u16) {
         self.streams = streams;
+    }
+
+    /// Expects lines of a file instead of messages, see [`super::Expected::expect_lines`].
+    pub(super) fn expect_lines(&mut self) {
+        self.in_file = true;
     }
 
     /// Records in a lap.
@@ -95,7 +102,7 @@ impl Marked {
         let Some((due_ns, late_ns)) = mark::read_times(mark) else {
             return Verdict::Torn(Some(number));
         };
-        if has_priority(message) && self.is_whole(message, mark_at, place) {
+        if (self.in_file || has_priority(message)) && self.is_whole(message, mark_at, place) {
             Verdict::Whole { number, due_ns: Some(due_ns), written_ns: Some(due_ns.saturating_add(late_ns)) }
         } else {
             Verdict::Torn(Some(number))
@@ -108,7 +115,7 @@ impl Marked {
         let want = self.records.get(self.next.index)?;
         let start = message.len().checked_sub(want.text.len())?;
         let at = start + want.mark;
-        (message[at..].starts_with(mark::NAME) && self.finder.find(&message[..start]).is_none()).then_some(at)
+        (message[at..].starts_with(mark::NAME) && !has_mark(&message[..start])).then_some(at)
     }
 
     fn place(&self, sequence: u64) -> Place {
@@ -135,11 +142,15 @@ impl Marked {
         let text = &mut self.bytes[want.text.clone()];
         let stamp = self.stamps.of(place.lap * self.events + want.event);
         text[want.stamp..want.stamp + stamp::LEN].copy_from_slice(stamp);
-        let Some(start) = mark_at.checked_sub(want.mark) else {
-            return false;
-        };
-        message[start..mark_at] == text[..want.mark]
-            && same_end(&message[mark_at + mark::LEN..], &text[want.mark + mark::LEN..])
+        let (before, after) = (&message[..mark_at], &message[mark_at + mark::LEN..]);
+        let (start, end) = (&text[..want.mark], &text[want.mark + mark::LEN..]);
+        let ends = |rest: &[u8]| is_padding(rest) || self.in_file && is_trailer(rest);
+        (before.ends_with(start) && strip_alike(after, end).is_some_and(ends))
+            // With odd bytes rendered, the lengths say nothing: the record begins where its first bytes are.
+            || memmem::find(before, &start[..want.stamp + stamp::LEN])
+                .and_then(|at| rendering::strip(&before[at..], start))
+                .is_some_and(<[u8]>::is_empty)
+                && rendering::strip(after, end).is_some_and(ends)
     }
 
     /// The text of record `index` of the lap up to its stamp.
@@ -150,17 +161,23 @@ impl Marked {
     }
 }
 
-/// Whether what follows the mark is right. auditd's 0x1D may arrive as it is, as a space, or as rsyslog's `#035`.
-fn same_end(got: &[u8], want: &[u8]) -> bool {
-    let Some(want) = want.strip_prefix(&[ENRICHED]) else {
-        return is_padding(got);
-    };
-    let rest = match got {
-        [ENRICHED | b' ', rest @ ..] => rest,
-        [b'#', b'0', b'3', b'5', rest @ ..] => rest,
-        _ => return false,
-    };
-    rest.strip_prefix(want).is_some_and(is_padding)
+/// Whether `bytes` hold a mark. Short texts only: it looks at every `=`.
+fn has_mark(bytes: &[u8]) -> bool {
+    memchr_iter(b'=', bytes).any(|at| bytes[..=at].ends_with(mark::NAME))
+}
+
+/// Takes off what follows the mark, where auditd's 0x1D may be a space.
+fn strip_alike<'a>(got: &'a [u8], want: &[u8]) -> Option<&'a [u8]> {
+    match (got, want) {
+        ([b' ', got @ ..], [ENRICHED, want @ ..]) => got.strip_prefix(want),
+        _ => got.strip_prefix(want),
+    }
+}
+
+/// Whether a template may have put `bytes` behind a record: something that does not go on with its last word, and no
+/// other record.
+fn is_trailer(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| !first.is_ascii_alphanumeric()) && !has_mark(bytes)
 }
 
 /// What local transports add to a message: a line feed or a NUL.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use memchr::memmem;
 
 use super::mark::Number;
-use super::{ENRICHED, Verdict, has_priority, is_eoe};
+use super::{ENRICHED, Verdict, has_priority, is_eoe, is_record};
 use crate::plan::Plan;
 
 /// Recorded lines that must arrive in order, once each, told by their normalised text.
@@ -20,6 +20,7 @@ pub(crate) struct Replayed {
     arrived: Vec<bool>,
     next: usize,
     scratch: Vec<u8>,
+    in_file: bool,
 }
 
 impl Replayed {
@@ -32,6 +33,16 @@ impl Replayed {
         self.arrived.push(false);
     }
 
+    /// Expects lines of a file instead of messages, see [`super::Expected::expect_lines`].
+    pub(super) fn expect_lines(&mut self) {
+        self.in_file = true;
+    }
+
+    /// Records in all.
+    pub(super) fn total(&self) -> u64 {
+        self.texts.len() as u64
+    }
+
     /// Judges a message; sequence numbers from `announced` on are impossible.
     pub(super) fn judge(&mut self, message: &[u8], announced: u64, plan: &Plan) -> Verdict {
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -42,7 +53,8 @@ impl Replayed {
     }
 
     fn judge_normal(&mut self, message: &[u8], announced: u64, plan: &Plan) -> Verdict {
-        let Some(start) = text_start(message) else {
+        let start = if self.in_file && is_record(message) { Some(0) } else { text_start(message) };
+        let Some(start) = start else {
             return Verdict::Unmarked;
         };
         let text = &message[start..];
@@ -59,7 +71,7 @@ impl Replayed {
             let open = same.iter().find(|&&n| usize::try_from(n).is_ok_and(|n| !self.arrived[n]));
             *open.or(same.last()).unwrap_or(&0)
         };
-        if sequence >= announced || !has_priority(message) {
+        if sequence >= announced || !(self.in_file || has_priority(message)) {
             return Verdict::Torn(None);
         }
         let index = usize::try_from(sequence).unwrap_or(0);

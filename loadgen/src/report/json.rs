@@ -18,6 +18,7 @@ impl Report {
     /// The run as a JSON object.
     pub(super) fn json(&self) -> Value {
         let per_million = |seconds: f64| round(self.per_million(seconds), 6);
+        let begun = self.begun();
         let outcome = &self.outcome;
         let conditions: Map<String, Value> =
             self.conditions.iter().map(|(name, value)| (name.replace(' ', "_"), value.clone())).collect();
@@ -36,6 +37,11 @@ impl Report {
             "torn": count(|t| t.torn),
             "unmarked": count(|t| t.unmarked),
             "gaps": tally.as_ref().map(|t| t.gaps.iter().map(|g| json!([g.first, g.last])).collect::<Vec<_>>()),
+            "warm_up": {
+                "written": begun.written,
+                "sent": begun.sent,
+                "seconds": round(begun.at_ns.saturating_sub(self.driven.first_ns) as f64 / 1e9, 6),
+            },
             "seconds": round(self.seconds(), 6),
             "rate": round(self.rate(), 1),
             "latency_us": self.received.as_ref().map(|received| latency(&received.corrected)),
@@ -55,7 +61,7 @@ impl Report {
                 "killed": outcome.killed,
             },
             "generator": {
-                "scheduled": self.planned_rate.is_some(),
+                "scheduled": self.scheduled,
                 "planned_rate": self.planned_rate,
                 "kept_plan": self.driven.keeper.kept(),
                 "worst_lag_us": round(us(self.driven.keeper.worst_ns()), 1),

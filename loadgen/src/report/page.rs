@@ -63,13 +63,14 @@ fn row(name: String, cells: impl Iterator<Item = String>) -> Vec<String> {
 
 impl Report {
     fn page(&self) -> Page {
-        let rate = match self.planned_rate {
-            Some(rate) => format!("at {} records/s", thousands(rate)),
-            None => "as fast as it reads".to_owned(),
-        };
         let condition = |name| {
             let line = self.condition_lines().into_iter().find(|(key, _)| *key == name);
             line.map_or_else(String::new, |(_, text)| text)
+        };
+        let rate = match self.planned_rate {
+            Some(rate) => format!("at {} records/s", thousands(rate)),
+            None if self.scheduled => condition("plan"),
+            None => "as fast as it reads".to_owned(),
         };
         let place = match condition("sink").split_once(':') {
             Some((scheme, _)) => format!("to {scheme}"),
@@ -177,7 +178,7 @@ impl Report {
         };
         if let Some(received) = &self.received {
             let uncorrected = curve(format!("{}, from the write", self.name), &received.uncorrected);
-            let (series, note) = if self.planned_rate.is_some() {
+            let (series, note) = if self.scheduled {
                 let corrected = curve(format!("{}, from the time due", self.name), &received.corrected);
                 let note = "How late the records were. From the time each was due, a stall counts for every record it \
                             delayed; from the write, only for those that were under way.";
@@ -260,7 +261,7 @@ impl Report {
                 row(name.to_owned(), QUANTILES.into_iter().map(cell))
             };
             let mut rows = vec![latency("from the write", &received.uncorrected)];
-            if self.planned_rate.is_some() {
+            if self.scheduled {
                 rows.insert(0, latency("from the time due", &received.corrected));
             }
             let head = row(String::new(), QUANTILES.iter().map(|(head, _)| (*head).to_owned()));

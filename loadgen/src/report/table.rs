@@ -83,6 +83,10 @@ impl Report {
                 out.push(("first gaps", gaps.join(" ")));
             }
         }
+        if self.warm_up {
+            let text = format!("{} lines written before measuring began", self.begun().written);
+            out.push(("warmed up", text));
+        }
         out.push(("seconds", format!("{:.3}", self.seconds())));
         out.push(("rate", format!("{:.0} records/s", self.rate())));
         if let Some(received) = &self.received {
@@ -135,12 +139,12 @@ impl Report {
 
     /// Whether the figures can be trusted.
     pub(super) fn generator_lines(&self) -> Vec<Line> {
-        let plan = match (self.planned_rate, self.kept_plan()) {
-            (None, _) => "no schedule: as fast as the target reads".to_owned(),
-            (Some(_), true) => {
+        let plan = match (self.scheduled, self.kept_plan()) {
+            (false, _) => "no schedule: as fast as the target reads".to_owned(),
+            (true, true) => {
                 format!("plan kept, worst own lag {:.0} us", us(self.driven.keeper.worst_ns()))
             }
-            (Some(_), false) => self.plan_not_kept(),
+            (true, false) => self.plan_not_kept(),
         };
         let blocked = format!(
             "{} writes found stdin full, {:.3} s in them; generator and sink used {:.2} s CPU",
@@ -170,7 +174,7 @@ impl Report {
 
     /// What the first latency line counts from.
     pub(super) fn corrected_name(&self) -> &'static str {
-        if self.planned_rate.is_some() { "from the schedule" } else { "(no schedule)" }
+        if self.scheduled { "from the schedule" } else { "(no schedule)" }
     }
 }
 
