@@ -328,10 +328,10 @@ mod tests {
     fn folders_are_told_for_what_they_are() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_owned();
-        assert_eq!(systems(&[root.clone()]), [System::Host, System::Unpacked(root.clone())]);
+        assert_eq!(systems(std::slice::from_ref(&root)), [System::Host, System::Unpacked(root.clone())]);
         fs::create_dir(root.join("bin")).unwrap();
         fs::write(root.join("bin/sh"), "").unwrap();
-        assert_eq!(systems(&[root.clone()]), [System::Host, System::Chroot(root.clone())]);
+        assert_eq!(systems(std::slice::from_ref(&root)), [System::Host, System::Chroot(root.clone())]);
         assert!(System::Chroot(root).find("no-such-program").is_none());
     }
 }
