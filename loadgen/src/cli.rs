@@ -162,7 +162,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp")]
     pub(crate) to: Vec<Transport>,
     /// Records each contestant gets in each round
-    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: u64,
     /// Records a second, and latencies in the table; 0 is as fast as possible
     #[arg(long, default_value_t = 0)]
