@@ -188,6 +188,9 @@ pub(crate) struct CompareArgs {
     /// Also write everything as JSON: every run's report, and the summary
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also write everything as a page with charts, to be opened in a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Only say which contestants there are, which not, and why
     #[arg(long)]
     pub(crate) list: bool,

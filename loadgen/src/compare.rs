@@ -5,11 +5,12 @@
 //! *Law:* decides and adds up, and measures nothing: each run is a `run` of its own process ([`trial`]).
 //!
 //! ```text
-//!  find ──> contestants ──> rounds of trials ──> summary ──> table, JSON
+//!  find ──> contestants ──> rounds of trials ──> summary ──> table, JSON, page
 //!             ^ peers: scripts and configurations
 //! ```
 
 mod find;
+mod page;
 mod peers;
 mod summary;
 mod trial;
@@ -25,6 +26,7 @@ use serde_json::json;
 use self::find::{Absent, Contestant};
 use self::summary::Entry;
 use crate::cli::CompareArgs;
+use crate::sink::Transport;
 
 /// Makes the comparison, or lists who would take part.
 ///
@@ -55,8 +57,10 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
     }
 
     let mut text = conditions(args);
-    for (index, &to) in args.to.iter().enumerate() {
-        if !args.to[..index].contains(&to) {
+    let mut receivers: Vec<Transport> = Vec::new();
+    for &to in args.to.iter() {
+        if !receivers.contains(&to) {
+            receivers.push(to);
             let table = summary::table(&entries, to, args.rate > 0);
             write!(text, "\nto {}\n\n{table}", trial::name_of(to))?;
         }
@@ -79,6 +83,17 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
         });
         fs::write(path, format!("{all:#}\n"))
             .map_err(|error| format!("writing {}: {error}", path.display()))?;
+    }
+    if let Some(path) = &args.html {
+        let html = page::html(
+            &entries,
+            &receivers,
+            &absent,
+            args.rate > 0,
+            &conditions(args).replace('\n', ". "),
+            crate::session::command_line(),
+        );
+        fs::write(path, html).map_err(|error| format!("writing {}: {error}", path.display()))?;
     }
     io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

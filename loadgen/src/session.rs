@@ -131,7 +131,7 @@ fn write_files(bench: &BenchArgs, runs: &Runs) -> Result<(), Failure> {
 }
 
 /// The command line of this process, quoted for a shell.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let arguments: Vec<String> = std::env::args_os().map(|arg| quote(&arg.to_string_lossy())).collect();
     arguments.join(" ")
 }

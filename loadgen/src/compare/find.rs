@@ -73,7 +73,10 @@ pub(super) fn contestants(args: &CompareArgs, own: &Path) -> (Vec<Contestant>, V
     let mut absent = Vec::new();
     let wanted =
         |name: &str| args.only.is_empty() || args.only.iter().any(|only| name.starts_with(only.as_str()));
-    for &to in &args.to {
+    for (index, &to) in args.to.iter().enumerate() {
+        if args.to[..index].contains(&to) {
+            continue;
+        }
         for ours in NAMES_OF_OURS.into_iter().filter(|name| wanted(name)) {
             match our(ours, to, own) {
                 Ok(contestant) => found.push(contestant),

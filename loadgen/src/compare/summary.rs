@@ -13,7 +13,7 @@ use super::trial::name_of;
 use crate::sink::Transport;
 
 /// A contestant and what came of its runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) contestant: Contestant,
     /// One per round, in order: the report, or why there is none.
@@ -60,13 +60,23 @@ impl Entry {
         self.spread("/target/cpu_s_per_million")
     }
 
+    /// The latencies of the round whose p99 is the median: `1 / (1 - quantile)` and microseconds.
+    pub(super) fn curve(&self) -> Option<Vec<(f64, f64)>> {
+        let mut reports: Vec<&Value> =
+            self.reports().filter(|report| report["latency_us"]["p99"].is_number()).collect();
+        let p99 = |report: &Value| report["latency_us"]["p99"].as_f64().unwrap_or(f64::INFINITY);
+        reports.sort_by(|a, b| p99(a).total_cmp(&p99(b)));
+        let points = reports.get(reports.len() / 2)?["curve_us"].as_array()?;
+        Some(points.iter().filter_map(|point| Some((point[0].as_f64()?, point[1].as_f64()?))).collect())
+    }
+
     /// A count over all rounds; `None` if it is not counted.
-    fn sum(&self, pointer: &str) -> Option<u64> {
+    pub(super) fn sum(&self, pointer: &str) -> Option<u64> {
         self.reports().map(|report| report.pointer(pointer)?.as_u64()).sum()
     }
 
     /// What should be known before the figures are believed.
-    fn remarks(&self) -> Vec<String> {
+    pub(super) fn remarks(&self) -> Vec<String> {
         let mut remarks: Vec<String> = Vec::new();
         let mut say = |text: String| {
             if !remarks.contains(&text) {
@@ -135,7 +145,7 @@ pub(super) fn ranking(entries: &[Entry], to: Transport) -> Vec<&Entry> {
 }
 
 /// The median cost of the contestant of this name.
-fn cost_of(ranked: &[&Entry], name: &str) -> Option<f64> {
+pub(super) fn cost_of(ranked: &[&Entry], name: &str) -> Option<f64> {
     ranked.iter().find(|entry| entry.contestant.name == name)?.cpu().map(|cpu| cpu.median)
 }
 
@@ -196,15 +206,15 @@ pub(super) fn json(entries: &[Entry]) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::find::Start;
     use super::*;
 
-    fn entry(name: &str, costs: &[f64], lost: u64) -> Entry {
+    pub(in crate::compare) fn entry(name: &str, costs: &[f64], lost: u64) -> Entry {
         let report = |cost: &f64| {
             json!({
                 "rate": 1000.0, "lost": lost, "duplicated": 0, "reordered": 0, "torn": 1,
-                "latency_us": { "p50": 5.0, "p99": 9.0 },
+                "latency_us": { "p50": 5.0, "p99": 9.0 }, "curve_us": [[1.0, 4.0], [100.0, 9.0]],
                 "target": { "cpu_s_per_million": cost, "max_rss_kib": 2048, "exit_code": 0, "killed": false },
                 "generator": { "scheduled": true, "kept_plan": true, "stopped": null },
             })

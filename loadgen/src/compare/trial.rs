@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::find::{Contestant, Start, System};
 use super::peers::{DRAIN, ENTER};
@@ -38,6 +38,10 @@ pub(super) fn run(contestant: &Contestant, args: &CompareArgs, own: &Path) -> Re
     run.args(["--seed", &args.seed.to_string(), "--feed", feed_name(args.feed)]);
     // A chain needs its time to start, which is no latency of its records.
     run.args(["--settle", if args.rate > 0 { "2s" } else { "200ms" }, "--timeout", TIMEOUT]);
+    let curve = folder.0.join("latency.hgrm");
+    if args.rate > 0 && contestant.to != Transport::None {
+        run.arg("--hgrm").arg(&curve);
+    }
     if contestant.bare {
         run.arg("--bare");
     }
@@ -53,6 +57,9 @@ pub(super) fn run(contestant: &Contestant, args: &CompareArgs, own: &Path) -> Re
     let text = fs::read(&report).map_err(|error| format!("reading the report: {error}"))?;
     let mut report: Value =
         serde_json::from_slice(&text).map_err(|error| format!("reading the report: {error}"))?;
+    if let Ok(table) = fs::read_to_string(&curve) {
+        report["curve_us"] = read_curve(&table).into();
+    }
     let lost = report["lost"].as_u64().unwrap_or(0);
     if report["target"]["exit_code"] != 0 || lost > 0 {
         // What the contestant says about it may explain it.
@@ -61,6 +68,24 @@ pub(super) fn run(contestant: &Contestant, args: &CompareArgs, own: &Path) -> Re
         report["stderr"] = first.join("\n").into();
     }
     Ok(report)
+}
+
+/// `[1 / (1 - quantile), us]` of each line of an `.hgrm` file, but of those beyond the last but one record.
+fn read_curve(table: &str) -> Vec<Value> {
+    let mut points: Vec<Value> = Vec::new();
+    let mut before = 0.0;
+    for line in table.lines() {
+        let fields: Vec<f64> = line.split_whitespace().map_while(|field| field.parse().ok()).collect();
+        // The heading and the remarks at the end are no numbers; the last line has no fourth one. Where the count no
+        // longer grows the quantile is finer than the records.
+        if let [us, _, count, x] = fields[..]
+            && count > before
+        {
+            points.push(json!([x, us]));
+            before = count;
+        }
+    }
+    points
 }
 
 /// The command line of the program under test, everything it needs being in `folder`.
@@ -153,6 +178,13 @@ mod tests {
         for feed in FeedKind::value_variants() {
             assert_eq!(feed_name(*feed), feed.to_possible_value().unwrap().get_name());
         }
+    }
+
+    #[test]
+    fn curves_are_read_up_to_the_last_record() {
+        let table = "Value Percentile TotalCount 1/(1-Percentile)\n\n\
+                     4.000 0.0 1 1.00\n6.000 0.5 2 2.00\n6.000 0.75 2 4.00\n9.000 1.0 3\n#[Mean = 1, x = 2]\n";
+        assert_eq!(read_curve(table), [json!([1.0, 4.0]), json!([2.0, 6.0])]);
     }
 
     #[test]
