@@ -126,11 +126,11 @@ fn our(name: &str, to: Transport, own: &Path) -> Result<Contestant, String> {
     }
     let encrypted = to.is_encrypted();
     let (arguments, what): (&[&str], _) = match name {
+        _ if to == Transport::None => return Err("it sends, and needs a receiver".to_owned()),
         RELAY if encrypted => {
             (&["--config", "none", "--to", "{to}", "--hostname", "loadgen", "--tls-ca", "{ca}"], "the relay")
         }
         RELAY => (&["--config", "none", "--to", "{to}", "--hostname", "loadgen"], "the relay"),
-        _ if to == Transport::None => return Err("it needs a receiver".to_owned()),
         _ if to.is_relp() => return Err("without a window and replay there is no RELP".to_owned()),
         FLOOR if encrypted => (&["floor-child", "--to", "{to}", "--ca", "{ca}"], FLOOR_IS),
         FLOOR => (&["floor-child", "--to", "{to}"], FLOOR_IS),

@@ -4,7 +4,7 @@
 //! and the table of figures.
 //! *Law:* pure; shows what [`summary`](super::summary) says, and nothing that is not in the table or the JSON.
 
-use super::find::{Absent, FLOOR, PUMP, RELAY};
+use super::find::{Absent, FLOOR, RELAY};
 use super::summary::{Entry, Spread, cost_of, ranking};
 use super::trial::name_of;
 use crate::html::{Bar, Bars, Chart, Kind, Page, Scale, Series, Table, Tone};
@@ -87,7 +87,8 @@ fn verdict(ranked: &[&Entry], to: Transport) -> Option<(Tone, String)> {
 fn kind(entry: &Entry) -> Kind {
     match entry.contestant.name.as_str() {
         RELAY => Kind::Own,
-        FLOOR | PUMP => Kind::Limit,
+        FLOOR => Kind::Limit,
+        _ if entry.contestant.bare => Kind::Limit,
         _ => Kind::Other,
     }
 }
@@ -119,17 +120,29 @@ fn bars(ranked: &[&Entry], to: Transport) -> Bars {
 }
 
 fn curves(ranked: &[&Entry], to: Transport) -> Chart {
-    // The relay is what the chart is about; then the cheapest.
-    let (relay, others): (Vec<&Entry>, Vec<&Entry>) =
-        ranked.iter().copied().partition(|entry| kind(entry) == Kind::Own);
-    let series = relay
+    // The relay is what the chart is about; then its floor, the peers by their cost, and what only passes bytes on.
+    let place = |entry: &Entry| match kind(entry) {
+        Kind::Own => 0,
+        Kind::Limit if !entry.contestant.bare => 1,
+        Kind::Other => 2,
+        Kind::Limit => 3,
+    };
+    let mut shown: Vec<&Entry> = Vec::new();
+    for entry in ranked {
+        // Of several versions the cheapest.
+        if shown.iter().all(|other| other.contestant.name != entry.contestant.name) {
+            shown.push(entry);
+        }
+    }
+    shown.sort_by_key(|entry| place(entry));
+    let series = shown
         .into_iter()
-        .chain(others)
         .filter_map(|entry| Some(Series::line(entry.contestant.label.clone(), entry.curve()?)));
     Chart {
         title: format!("Latency by percentile to {}", name_of(to)),
         note: format!(
-            "From the time a record was due to its arrival; the round whose p99 is the median. At most {CURVES} are shown."
+            "From the time a record was due to its arrival; the round whose p99 is the median. Of several versions \
+             the cheapest, and {CURVES} curves at most."
         ),
         x: Scale::Quantile,
         y: Scale::Latency,
@@ -142,7 +155,7 @@ fn table(ranked: &[&Entry], to: Transport, scheduled: bool) -> Table {
     if scheduled {
         head.extend(["p50 µs", "p99 µs"]);
     }
-    head.extend(["lost", "dupl.", "torn"]);
+    head.push("faults");
     let (relay, floor) = (cost_of(ranked, RELAY), cost_of(ranked, FLOOR));
     let row = |entry: &&Entry| {
         let cell = |value: Option<f64>, digits: usize| {
@@ -162,8 +175,7 @@ fn table(ranked: &[&Entry], to: Transport, scheduled: bool) -> Table {
         if scheduled {
             row.extend(["/latency_us/p50", "/latency_us/p99"].map(|pointer| cell(median(pointer), 0)));
         }
-        let count = |pointer| entry.sum(pointer).map_or_else(|| "–".to_owned(), |sum: u64| sum.to_string());
-        row.extend(["/lost", "/duplicated", "/torn"].map(count));
+        row.push(faults(entry));
         row
     };
     Table {
@@ -172,6 +184,20 @@ fn table(ranked: &[&Entry], to: Transport, scheduled: bool) -> Table {
         rows: ranked.iter().map(row).collect(),
         numbers: true,
     }
+}
+
+/// What was not as it should be, over all rounds.
+fn faults(entry: &Entry) -> String {
+    if entry.sum("/lost").is_none() {
+        return "–".to_owned();
+    }
+    let counts = [("/lost", "lost"), ("/duplicated", "repeated"), ("/torn", "torn")];
+    let counts: Vec<String> = counts
+        .into_iter()
+        .filter_map(|(pointer, name)| Some((entry.sum(pointer).filter(|count| *count > 0)?, name)))
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 
 #[cfg(test)]
