@@ -145,6 +145,7 @@ fn curves(ranked: &[&Entry], to: Transport) -> Chart {
              the cheapest, and {CURVES} curves at most."
         ),
         x: Scale::Quantile,
+        x_end: 0.0,
         y: Scale::Latency,
         series: series.take(CURVES).collect(),
     }

@@ -64,7 +64,10 @@ pub(super) fn run(contestant: &Contestant, args: &CompareArgs, own: &Path) -> Re
     if report["target"]["exit_code"] != 0 || lost > 0 {
         // What the contestant says about it may explain it.
         let said = fs::read_to_string(&complaints).unwrap_or_default();
-        let first: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).take(5).collect();
+        // rsyslogd 8.2610 says in any case, of debug severity, what it takes down.
+        let of_use =
+            |line: &&str| !line.trim().is_empty() && !line.starts_with("rsyslog internal message (7,");
+        let first: Vec<&str> = said.lines().filter(of_use).take(5).collect();
         report["stderr"] = first.join("\n").into();
     }
     Ok(report)
