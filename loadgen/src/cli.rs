@@ -38,6 +38,11 @@ pub(crate) enum Action {
     /// The minimal relay itself: stdin to a destination
     #[command(hide = true)]
     FloorChild(FloorChildArgs),
+    /// The byte pump itself: stdin to a stream
+    #[command(hide = true)]
+    PumpChild(FloorChildArgs),
+    /// Drive the relay, every peer found on this machine and two floors in turn, and compare them
+    Compare(CompareArgs),
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +105,9 @@ pub(crate) struct BenchArgs {
     /// Lateness of the generator that counts as on time; the plan is kept if 99 % of the records are
     #[arg(long, value_parser = duration, default_value = "10ms")]
     pub(crate) max_lag: Duration,
+    /// Messages come without <PRI>: from a program that passes the lines on as they are
+    #[arg(long)]
+    pub(crate) bare: bool,
     /// Exit 0 although records were lost, duplicated, reordered or torn
     #[arg(long)]
     pub(crate) allow_loss: bool,
@@ -239,6 +247,65 @@ fn warm_up(text: &str) -> Result<WarmUp, String> {
         Err(_) if text.ends_with('s') => duration(text).map(WarmUp::Time),
         Err(_) => Err("expected a number of lines or a time, e.g. 2000, 2s or 500ms".to_owned()),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Built-in receivers to send to, each compared by itself; none: what writes files
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp")]
+    pub(crate) to: Vec<Transport>,
+    /// Records each contestant gets in each round
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: u64,
+    /// Records a second, and latencies in the table; 0 is as fast as possible
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u64,
+    /// Rounds: in each, every contestant has one run, in an order of its own
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How records reach the contestants
+    #[arg(long, value_enum, default_value_t = FeedKind::Socketpair)]
+    pub(crate) feed: FeedKind,
+    /// Seed of the generated records and of the order in each round
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Only contestants whose name begins with one of these, e.g. audit-relay,floor,syslog-ng
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) only: Vec<String>,
+    /// Look for peers in this folder, too: a chroot, or a package unpacked (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Vec<PathBuf>,
+    /// A contestant of your own; COMMAND is split at blanks and may contain {to}, {path}, {port}, {ca} (repeatable)
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = named_command)]
+    pub(crate) with: Vec<NamedCommand>,
+    /// Also write everything as JSON: every run's report, and the summary
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Also write everything as a page with charts, to be opened in a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Only say which contestants there are, which not, and why
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+/// A contestant given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedCommand {
+    /// Its name in the table.
+    pub(crate) name: String,
+    /// The program and its arguments.
+    pub(crate) command: Vec<String>,
+}
+
+/// Reads `NAME=COMMAND`.
+fn named_command(text: &str) -> Result<NamedCommand, String> {
+    let (name, command) = text.split_once('=').unwrap_or_default();
+    let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    if name.is_empty() || command.is_empty() {
+        return Err("expected NAME=COMMAND".to_owned());
+    }
+    Ok(NamedCommand { name: name.to_owned(), command })
 }
 
 /// Reads a record size in bytes.

@@ -7,6 +7,7 @@
 //!
 //! RELP has no floor: without a window and replay there is no RELP, and with them it would be a relay.
 
+mod pump;
 mod tls;
 
 use std::io::{self, IoSlice, Write as _};
@@ -19,6 +20,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+pub(crate) use self::pump::pump;
 use self::tls::Tls;
 use crate::deframe::Framing;
 
@@ -190,14 +192,22 @@ impl Output {
     fn flush(&mut self) -> io::Result<()> {
         if self.datagrams {
             self.send_datagrams()?;
-        } else if let Some(tls) = &mut self.tls {
-            tls.write_all(&self.bytes, &self.socket)?;
         } else {
-            (&self.socket).write_all(&self.bytes)?;
+            let bytes = std::mem::take(&mut self.bytes);
+            self.write_all(&bytes)?;
+            self.bytes = bytes;
         }
         self.bytes.clear();
         self.ends.clear();
         Ok(())
+    }
+
+    /// Sends `bytes` on a stream.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => tls.write_all(bytes, &self.socket),
+            None => (&self.socket).write_all(bytes),
+        }
     }
 
     /// Ends the connection as its protocol asks for.

@@ -4,11 +4,14 @@
 //! light and dark, on a phone and on paper, and without its script loses the values under the pointer only.
 //! *Law:* every text given is shown as text, whatever stands in it; knows nothing of runs and reports.
 //!
-//! To draw a comparison: one [`Chart`] per quantity with one [`Series`] per program, and a [`Table`].
+//! To draw a comparison: [`Bars`] for one figure of each program, one [`Chart`] per quantity with one [`Series`] per
+//! program, and a [`Table`].
 
+mod bars;
 mod chart;
 mod page;
 
+pub(crate) use self::bars::{Bar, Bars, Kind};
 pub(crate) use self::chart::{Chart, Scale, Series};
 pub(crate) use self::page::{Figure, Page, Table, Tone};
 

@@ -11,6 +11,7 @@
 
 mod cli;
 mod clock;
+mod compare;
 mod corpus;
 mod deframe;
 mod drive;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
 use crate::clock::Clock;
+use crate::compare;
 use crate::corpus::{Corpus, Form};
 use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
@@ -82,6 +83,11 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Verify(args)) => return verify::verify(&args),
+        Some(Action::PumpChild(args)) => {
+            floor::pump(&args.to, args.ca.as_deref()).map_err(Failure::when("pump"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Action::Compare(args)) => return compare::main(&args).map_err(Failure::when("compare")),
         Some(Action::Floor(bench)) => {
             if bench.corpus.form != Form::Text || bench.to == Transport::None {
                 return Err(Failure::usage("the floor reads --form text and needs a sink"));
@@ -131,7 +137,7 @@ fn write_files(bench: &BenchArgs, runs: &Runs) -> Result<(), Failure> {
 }
 
 /// The command line of this process, quoted for a shell.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let arguments: Vec<String> = std::env::args_os().map(|arg| quote(&arg.to_string_lossy())).collect();
     arguments.join(" ")
 }
@@ -207,7 +213,11 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
         return Err(Failure::usage("the trace holds no lines"));
     }
     let mean_bytes = wire.mean_bytes();
-    let sink = Sink::bind(bench.to, bench.sink_path.as_deref()).map_err(Failure::when("binding the sink"))?;
+    let mut sink =
+        Sink::bind(bench.to, bench.sink_path.as_deref()).map_err(Failure::when("binding the sink"))?;
+    if bench.bare {
+        sink.iter_mut().for_each(Sink::take_bare);
+    }
     let argv = with_sink(command, sink.as_ref());
     let (feed, stdin) = Feed::open(bench.feed).map_err(Failure::when("making the target's stdin"))?;
     let target = Target::spawn(&argv, stdin)

@@ -140,6 +140,7 @@ pub(crate) struct Sink {
     path: Option<Place>,
     ca: Option<Place>,
     port: Option<u16>,
+    bare: bool,
 }
 
 impl Sink {
@@ -187,7 +188,12 @@ impl Sink {
             socket.set_read_timeout(Some(Duration::from_millis(TICK_MS.into())))?;
             Listener::Datagrams(socket)
         };
-        Ok(Some(Self { listener, url, path, ca, port }))
+        Ok(Some(Self { listener, url, path, ca, port, bare: false }))
+    }
+
+    /// Takes messages without `<PRI>` for whole, as of a program that passes the lines on as they are.
+    pub(crate) fn take_bare(&mut self) {
+        self.bare = true;
     }
 
     /// Where to send, in the relay's own notation.
@@ -226,6 +232,7 @@ impl Sink {
             expected,
             plan,
             shared,
+            bare: self.bare.then(Vec::new),
             received: Received {
                 ledger: Ledger::default(),
                 corrected: histogram()?,
@@ -296,6 +303,8 @@ struct Account<'a> {
     expected: &'a mut Expected,
     plan: &'a Plan,
     shared: &'a Shared,
+    /// Where a message without `<PRI>` is given one; `None` if it should have its own.
+    bare: Option<Vec<u8>>,
     received: Received,
 }
 
@@ -305,6 +314,15 @@ impl Account<'_> {
         let received = &mut self.received;
         received.messages += 1;
         received.bytes += message.len() as u64;
+        let message = match &mut self.bare {
+            None => message,
+            Some(room) => {
+                room.clear();
+                room.extend_from_slice(b"<0> ");
+                room.extend_from_slice(message);
+                room
+            }
+        };
         match self.expected.judge(message, announced, self.plan) {
             Verdict::Whole { number, due_ns, written_ns } => {
                 received.last_ns = Some(now_ns);

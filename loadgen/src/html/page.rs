@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use super::bars::Bars;
 use super::chart::{Chart, STYLES};
 use super::escape;
 
@@ -55,6 +56,8 @@ pub(crate) struct Page {
     pub(crate) verdicts: Vec<(Tone, String)>,
     /// The figures that matter, most important first.
     pub(crate) figures: Vec<Figure>,
+    /// Figures side by side.
+    pub(crate) bars: Vec<Bars>,
     /// The charts.
     pub(crate) charts: Vec<Chart>,
     /// Everything else.
@@ -109,6 +112,9 @@ impl Page {
                 );
             }
             out.push_str("</dl>\n");
+        }
+        for bars in &self.bars {
+            out.push_str(&bars.html());
         }
         for chart in &self.charts {
             out.push_str(&chart.html());
@@ -199,7 +205,7 @@ const SCRIPT: &str = include_str!("page.js");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::{Scale, Series};
+    use crate::html::{Bar, Kind, Scale, Series};
 
     fn page(text: &str) -> Page {
         Page {
@@ -207,6 +213,17 @@ mod tests {
             subtitle: text.into(),
             verdicts: vec![(Tone::Bad, text.into())],
             figures: vec![Figure { name: text.into(), value: text.into(), unit: text.into() }],
+            bars: vec![Bars {
+                title: text.into(),
+                note: text.into(),
+                bars: vec![Bar {
+                    name: text.into(),
+                    value: Some(1.0),
+                    spread: None,
+                    text: text.into(),
+                    kind: Kind::Own,
+                }],
+            }],
             charts: vec![Chart {
                 title: text.into(),
                 note: text.into(),

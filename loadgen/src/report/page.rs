@@ -87,6 +87,7 @@ impl Report {
             ),
             verdicts: self.verdicts(),
             figures: self.figures(),
+            bars: Vec::new(),
             charts: self.charts(),
             tables: self.tables(),
             command: String::new(),

@@ -1,0 +1,2 @@
+# util-linux logger: one message per line of stdin, RFC 5424, nothing cut below 64 KiB.
+exec logger --server 127.0.0.1 --port {port} --udp --rfc5424 --size 65000 --tag auditd --priority local6.info
