@@ -15,6 +15,7 @@ mod corpus;
 mod deframe;
 mod drive;
 mod floor;
+mod kernel;
 mod ledger;
 mod plan;
 mod relp;
