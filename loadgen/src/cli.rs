@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::corpus::{Form, Frames, Mix, SIZES, Shape};
 use crate::deframe::Framing;
 use crate::drive::FeedKind;
+use crate::kernel::args::KernelArgs;
 use crate::plan::{Burst, Pace, Ramp};
 use crate::sink::Transport;
 use crate::warm_up::WarmUp;
@@ -35,6 +36,11 @@ pub(crate) enum Action {
     Floor(BenchArgs),
     /// Check what a receiver wrote to files during a run
     Verify(VerifyArgs),
+    /// Real load through the kernel's audit system and an auditd of its own, with the program as auditd's plugin
+    Kernel(Box<KernelArgs>),
+    /// Puts the audit system back when its input ends
+    #[command(hide = true)]
+    KernelGuard,
     /// The minimal relay itself: stdin to a destination
     #[command(hide = true)]
     FloorChild(FloorChildArgs),
@@ -315,7 +321,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 /// Reads `2`, `1.5s` or `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix("ms") {
         Some(number) => (number, 1e-3),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),

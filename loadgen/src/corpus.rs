@@ -12,7 +12,8 @@
 //! ```
 //! `EOE` lines carry no mark: receivers drop them, so nothing about them is expected.
 
-mod mark;
+mod audited;
+pub(crate) mod mark;
 mod marked;
 mod rendering;
 mod replayed;
@@ -22,6 +23,7 @@ mod wire;
 
 use memchr::memchr;
 
+pub(crate) use self::audited::Audited;
 pub(crate) use self::mark::Number;
 pub(crate) use self::mark::STREAMS;
 pub(crate) use self::marked::Marked;
@@ -205,6 +207,8 @@ pub(crate) enum Expected {
     Marked(Box<Marked>),
     /// Replayed lines, told by their text.
     Replayed(Replayed),
+    /// Records that the kernel made, told by mark or key.
+    Audited(Box<Audited>),
 }
 
 impl Expected {
@@ -214,6 +218,7 @@ impl Expected {
         match self {
             Self::Marked(marked) => marked.judge(message, announced),
             Self::Replayed(replayed) => replayed.judge(message, announced, plan),
+            Self::Audited(audited) => audited.judge(message, announced),
         }
     }
 
@@ -223,13 +228,15 @@ impl Expected {
         match self {
             Self::Marked(marked) => marked.expect_lines(),
             Self::Replayed(replayed) => replayed.expect_lines(),
+            // Only ever judged as they arrive.
+            Self::Audited(_) => {}
         }
     }
 
     /// How many records there are in all, if they do not repeat.
     pub(crate) fn total(&self) -> Option<u64> {
         match self {
-            Self::Marked(_) => None,
+            Self::Marked(_) | Self::Audited(_) => None,
             Self::Replayed(replayed) => Some(replayed.total()),
         }
     }

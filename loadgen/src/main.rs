@@ -17,6 +17,7 @@ mod deframe;
 mod drive;
 mod floor;
 mod html;
+mod kernel;
 mod ledger;
 mod plan;
 mod progress;

@@ -21,8 +21,10 @@ use crate::sink::Received;
 use crate::target::Outcome;
 use crate::warm_up::Warmed;
 
+pub(crate) use self::json::latency as latency_json;
 pub(crate) use self::page::thousands;
 pub(crate) use self::runs::Runs;
+pub(crate) use self::table::{latency_head, latency_line, line};
 
 /// Everything known at the end of a run.
 #[derive(Debug)]
@@ -141,16 +143,16 @@ fn quantile(histogram: &Histogram<u64>, q: f64) -> Option<u64> {
     (!histogram.is_empty()).then(|| histogram.value_at_quantile(q))
 }
 
-fn us(ns: u64) -> f64 {
+pub(crate) fn us(ns: u64) -> f64 {
     ns as f64 / 1e3
 }
 
 /// `amount / by`, or 0 if there is nothing to divide by.
-fn per(amount: f64, by: f64) -> f64 {
+pub(crate) fn per(amount: f64, by: f64) -> f64 {
     if by > 0.0 { amount / by } else { 0.0 }
 }
 
-fn round(value: f64, digits: i32) -> f64 {
+pub(crate) fn round(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (value * scale).round() / scale
 }

@@ -24,6 +24,7 @@ use crate::corpus::{Corpus, Form};
 use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
+use crate::kernel;
 use crate::plan::Plan;
 use crate::progress::{Goal, Progress, State};
 use crate::report::{Judgement, Report, Runs};
@@ -39,7 +40,7 @@ pub(crate) const EXIT_FAULTY: u8 = 1;
 const EXIT_PLAN_NOT_KEPT: u8 = 3;
 
 /// How far ahead a schedule starts, so that all threads are there when its first record is due.
-const LEAD_NS: u64 = 5_000_000;
+pub(crate) const LEAD_NS: u64 = 5_000_000;
 
 /// Pause between two looks at the target's memory while records flow.
 const WATCH: Duration = Duration::from_millis(100);
@@ -62,6 +63,11 @@ impl Failure {
 
     pub(crate) fn usage(message: &str) -> Self {
         Self { doing: "usage".into(), source: message.into() }
+    }
+
+    /// The same failure, and what else happened.
+    pub(crate) fn and(self, more: &str) -> Self {
+        Self { source: format!("{} ({more})", self.source).into(), ..self }
     }
 }
 
@@ -88,6 +94,11 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Compare(args)) => return compare::main(&args).map_err(Failure::when("compare")),
+        Some(Action::Kernel(args)) => return kernel::run(&args),
+        Some(Action::KernelGuard) => {
+            kernel::stand().map_err(Failure::when("guard"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(Action::Floor(bench)) => {
             if bench.corpus.form != Form::Text || bench.to == Transport::None {
                 return Err(Failure::usage("the floor reads --form text and needs a sink"));
@@ -424,7 +435,8 @@ fn conditions(
         drive::FeedKind::Socketpair => "socket pair, one write per record",
         drive::FeedKind::Pipe => "pipe, blocks of up to 64 KiB",
     };
-    let host = format!("{}, {} CPUs", kernel(), std::thread::available_parallelism().map_or(0, usize::from));
+    let host =
+        format!("{}, {} CPUs", kernel_release(), std::thread::available_parallelism().map_or(0, usize::from));
     vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),
         ("started", json!(utc(plan.start_ns() / 1_000_000_000))),
@@ -440,7 +452,7 @@ fn conditions(
     ]
 }
 
-fn kernel() -> String {
+pub(crate) fn kernel_release() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("Linux {}", release.trim())
 }

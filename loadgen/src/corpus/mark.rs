@@ -9,11 +9,11 @@
 //! digits would be a good part of all they do.
 
 /// What a mark begins with.
-pub(super) const NAME: &[u8] = b" lg=";
+pub(crate) const NAME: &[u8] = b" lg=";
 /// Length of a mark.
-pub(super) const LEN: usize = LATE + LATE_DIGITS;
+pub(crate) const LEN: usize = LATE + LATE_DIGITS;
 /// A mark as it stands in a lap before it is sent.
-pub(super) const BLANK: &[u8; LEN] = b" lg=000.0000000000.0000000000000000.0000000000";
+pub(crate) const BLANK: &[u8; LEN] = b" lg=000.0000000000.0000000000000000.0000000000";
 
 /// Streams that a mark can tell apart.
 pub(crate) const STREAMS: u16 = 1 << (4 * STREAM_DIGITS);
@@ -37,14 +37,14 @@ pub(crate) struct Number {
 }
 
 /// The digits of a stream's number, as [`write()`] wants them.
-pub(super) fn stream_digits(stream: u16) -> [u8; STREAM_DIGITS] {
+pub(crate) fn stream_digits(stream: u16) -> [u8; STREAM_DIGITS] {
     let [.., a, b, c] = hex8(u32::from(stream.min(STREAMS - 1)));
     [a, b, c]
 }
 
 /// Writes a mark's numbers; the rest of `mark` stands there already. What does not fit is written as the largest
 /// number that does.
-pub(super) fn write(
+pub(crate) fn write(
     mark: &mut [u8; LEN],
     stream: [u8; STREAM_DIGITS],
     sequence: u64,
@@ -60,7 +60,7 @@ pub(super) fn write(
 }
 
 /// The number in the mark at the start of `bytes`, if it is legible.
-pub(super) fn read_number(bytes: &[u8]) -> Option<Number> {
+pub(crate) fn read_number(bytes: &[u8]) -> Option<Number> {
     let digits = bytes.get(STREAM..DUE)?;
     let dots = digits[STREAM_DIGITS] == b'.' && digits[DUE - 1 - STREAM] == b'.';
     // Eight digits that end where the stream's three do; the name's letters before them do not count.
@@ -70,7 +70,7 @@ pub(super) fn read_number(bytes: &[u8]) -> Option<Number> {
 }
 
 /// Due time and lateness in the mark at the start of `bytes`, if they are legible.
-pub(super) fn read_times(bytes: &[u8]) -> Option<(u64, u64)> {
+pub(crate) fn read_times(bytes: &[u8]) -> Option<(u64, u64)> {
     let digits = bytes.get(DUE..LEN)?;
     let (high, rest) = digits.split_first_chunk()?;
     let (low, rest) = rest.split_first_chunk()?;

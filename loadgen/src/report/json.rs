@@ -146,7 +146,7 @@ fn rss_kib(samples: &[Sample], within: std::ops::Range<u64>) -> Option<u64> {
     inside.or_else(|| samples.get(..from)?.last().map(|sample| sample.rss_kib))
 }
 
-fn latency(histogram: &Histogram<u64>) -> Value {
+pub(crate) fn latency(histogram: &Histogram<u64>) -> Value {
     let at = |q| quantile(histogram, q).map(|ns| round(us(ns), 1));
     json!({
         "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "p9999": at(0.9999), "p99999": at(0.99999),

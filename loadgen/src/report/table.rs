@@ -44,11 +44,7 @@ impl Report {
     pub(super) fn results_table(&self, out: &mut String) {
         lines(out, &self.account_lines());
         if let Some(received) = &self.received {
-            let _ = write!(out, "\n{:<17}", "latency, us");
-            for (head, _) in QUANTILES {
-                let _ = write!(out, " {head:>9}");
-            }
-            out.push('\n');
+            latency_head(out);
             latency_line(out, self.corrected_name(), &received.corrected);
             latency_line(out, "from the write", &received.uncorrected);
         }
@@ -184,12 +180,23 @@ fn lines(out: &mut String, lines: &[Line]) {
     }
 }
 
-fn line(out: &mut String, name: &str, value: &str) {
+/// One line: a name and its text.
+pub(crate) fn line(out: &mut String, name: &str, value: &str) {
     // A String takes everything.
     let _ = writeln!(out, "{name:<12} {value}");
 }
 
-fn latency_line(out: &mut String, name: &str, histogram: &Histogram<u64>) {
+/// The head of the columns of latencies.
+pub(crate) fn latency_head(out: &mut String) {
+    let _ = write!(out, "\n{:<17}", "latency, us");
+    for (head, _) in QUANTILES {
+        let _ = write!(out, " {head:>9}");
+    }
+    out.push('\n');
+}
+
+/// The latencies of `histogram`, in us.
+pub(crate) fn latency_line(out: &mut String, name: &str, histogram: &Histogram<u64>) {
     let _ = write!(out, "{name:<17}");
     for (_, q) in QUANTILES {
         let _ = match quantile(histogram, q) {

@@ -1,0 +1,388 @@
+//! Real load through the kernel's audit system: kernel, auditd, plugin and receiver measured as one chain.
+//!
+//! *Promise:* every event made is accounted for at the far end, and what each process of the chain spent on it is
+//! told. The audit system is left as it was found, also when the run is interrupted or killed.
+//! *Law:* the guard stands before anything is changed and is the only one who puts things back; what does not belong
+//! to this run (another auditd, other rules) is never touched.
+//!
+//! ```text
+//!  load, storm ──> kernel ──> auditd ──(stdin)──> plugin ──(syslog)──> sink ──> judge ──> report
+//!                    ^ netlink, rules  ^ observe: CPU, backlog, queue    guard: puts back
+//! ```
+
+pub(crate) mod args;
+mod auditd;
+mod guard;
+mod load;
+mod netlink;
+mod observe;
+mod report;
+mod rules;
+mod storm;
+
+pub(crate) use self::guard::stand;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use serde_json::{Value, json};
+
+use self::args::{KernelArgs, Load};
+use self::auditd::{Auditd, Place};
+use self::guard::{Guard, Task};
+use self::load::{Done, Schedule, Text};
+use self::netlink::{Audit, Change, Status};
+use self::observe::{PERIOD, Seen, Watcher};
+use self::report::Report;
+use self::storm::Deed;
+use crate::clock::Clock;
+use crate::corpus::{Audited, Expected};
+use crate::drive::{close_inherited, nanoseconds};
+use crate::plan::Plan;
+use crate::session::{Failure, LEAD_NS, kernel_release};
+use crate::sink::{Received, Shared, Sink, Transport};
+
+/// Signals that end a run early and in order.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Notices that the run is to end.
+struct Interrupt {
+    signals: SignalFd,
+    signal: AtomicI32,
+    stop: AtomicBool,
+}
+
+impl Interrupt {
+    /// From here on the signals are held back, in all threads to come.
+    fn hold() -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        for signal in ENDING {
+            mask.add(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { signals, signal: AtomicI32::new(0), stop: AtomicBool::new(false) })
+    }
+
+    /// Looks whether a signal has come.
+    fn look(&self) -> bool {
+        if let Ok(Some(info)) = self.signals.read_signal() {
+            self.signal.store(info.ssi_signo.cast_signed(), Ordering::Relaxed);
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.came().is_some()
+    }
+
+    fn came(&self) -> Option<i32> {
+        Some(self.signal.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+    }
+}
+
+/// Makes the run.
+///
+/// # Errors
+/// If it cannot be made, or the audit system could not be put back.
+pub(crate) fn run(args: &KernelArgs) -> Result<ExitCode, Failure> {
+    close_inherited();
+    let mut audit = Audit::open().map_err(Failure::when("opening the kernel's audit interface"))?;
+    let found = audit.status().map_err(Failure::when("reading the kernel's audit status (are you root?)"))?;
+    check(args, &found)?;
+    let place = Place::make(&args.work, args.root.as_deref())
+        .map_err(Failure::when(format!("making a directory in {}", args.work.display())))?;
+    let task =
+        Task { found, key: format!("audit-loadgen-{}", std::process::id()), directory: place.here.clone() };
+    let guard = Guard::start(&task).map_err(Failure::when("starting the guard"))?;
+    let measured = measure(args, audit, &place, &task);
+    let (restored, whole) = match guard.finish() {
+        Ok(text) => (text, true),
+        Err(error) => (error.to_string(), false),
+    };
+    let report = measured.map_err(|failure| failure.and(&restored))?;
+    let report = Report { restored, ..report };
+    if let Some(path) = &args.json {
+        let text = format!("{:#}\n", report.json());
+        fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
+    }
+    io::stdout().write_all(report.table().as_bytes()).map_err(Failure::when("writing the report"))?;
+    if !whole {
+        return Err(Failure::when("putting the audit system back")(report.restored));
+    }
+    Ok(ExitCode::from(report.exit_code(args.allow_loss)))
+}
+
+/// Whether the audit system is in a state that allows the run.
+fn check(args: &KernelArgs, found: &Status) -> Result<(), Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::usage(
+            "kernel needs root: it starts auditd and changes the kernel's audit status",
+        ));
+    }
+    if args.attach {
+        if found.pid == 0 || found.enabled == 0 {
+            return Err(Failure::usage(
+                "--attach needs an auditd that runs and audit that is enabled; there is none",
+            ));
+        }
+        if found.enabled == 2 && args.load != Load::User {
+            return Err(Failure::usage(
+                "the rules are locked until the next boot; only --load user is possible",
+            ));
+        }
+        let to = args.to();
+        if to != Transport::None && args.sink_path.is_none() {
+            return Err(Failure::usage(
+                "with --attach the sink is --to unix or unix-stream at a --sink-path",
+            ));
+        }
+        return Ok(());
+    }
+    if found.pid != 0 {
+        return Err(Failure::usage(&format!(
+            "an auditd runs already (process {}): stop it first, or use it with --attach",
+            found.pid
+        )));
+    }
+    if found.enabled == 2 {
+        return Err(Failure::usage("the audit system is locked until the next boot"));
+    }
+    Ok(())
+}
+
+/// Everything between the start of the guard and its end.
+fn measure(args: &KernelArgs, mut audit: Audit, place: &Place, task: &Task) -> Result<Report, Failure> {
+    let to = args.to();
+    let in_place = place.here.join("sink");
+    let sink_path = args.sink_path.as_deref().unwrap_or(&in_place);
+    let is_unix = matches!(to, Transport::Unix | Transport::UnixStream);
+    let sink = Sink::bind(to, is_unix.then_some(sink_path)).map_err(Failure::when("binding the sink"))?;
+    let mut auditd = None;
+    let command = if args.attach {
+        Vec::new()
+    } else {
+        let change = Change {
+            failure: Some(task.found.failure.min(1)),
+            rate_limit: Some(0),
+            backlog_limit: Some(args.backlog),
+            ..Change::default()
+        };
+        audit.change(&change).map_err(Failure::when("setting the backlog limit"))?;
+        let command = command(args, place, sink.as_ref())?;
+        let dev_log = sink.as_ref().and_then(Sink::path).filter(|_| to == Transport::Unix);
+        let started = Auditd::start(args, place, &command, dev_log, &mut audit);
+        auditd = Some(started.map_err(Failure::when("starting auditd"))?);
+        command
+    };
+    // Not before: auditd would start with these signals blocked. Until now they end this program, and then the guard
+    // puts everything back.
+    let interrupt = Interrupt::hold().map_err(Failure::when("holding back signals"))?;
+
+    let file = place.here.join("opened");
+    fs::write(&file, "").map_err(Failure::when(format!("writing {}", file.display())))?;
+    let rule = match args.load {
+        Load::User => None,
+        Load::Exec => Some(rules::execs_of(std::process::id(), &task.key)),
+        Load::Open => Some(rules::opens_of(&file, &task.key)),
+    };
+    if let Some(rule) = rule {
+        let rule =
+            rule.ok_or_else(|| Failure::usage("no rule for this machine's system calls; use --load user"))?;
+        audit.add_rule(&rule).map_err(Failure::when("adding the rule"))?;
+    }
+    if !args.attach {
+        let change = Change { enabled: Some(1), ..Change::default() };
+        audit.change(&change).map_err(Failure::when("enabling audit"))?;
+    }
+    std::thread::sleep(args.settle);
+
+    let (report, mut auditd) = drive(args, audit, task, sink, auditd, &file, &interrupt)?;
+    if let Some(auditd) = &mut auditd {
+        // Gone already: what it was told to do at the end was waited for.
+        auditd.stop().map_err(Failure::when("stopping auditd"))?;
+    }
+    Ok(Report { conditions: conditions(args, task, &command), ..report })
+}
+
+/// Load, sink and watcher together.
+fn drive(
+    args: &KernelArgs,
+    audit: Audit,
+    task: &Task,
+    sink: Option<Sink>,
+    mut auditd: Option<Auditd>,
+    file: &Path,
+    interrupt: &Interrupt,
+) -> Result<(Report, Option<Auditd>), Failure> {
+    let mut text = Text::new(args.size.into());
+    let judge = match args.load {
+        Load::User => Audited::marked(text.tail()),
+        Load::Exec | Load::Open => Audited::keyed(&task.key),
+    };
+    let mut expected = Expected::Audited(Box::new(judge));
+    let pid = auditd.as_ref().map_or(task.found.pid, Auditd::pid);
+    let watching = Audit::open().map_err(Failure::when("opening the kernel's audit interface"))?;
+
+    let shared = Shared::default();
+    let clock = Clock::start();
+    let reception = Plan::new(0, None);
+    let (done, seen, watched_ns, received) = std::thread::scope(|scope| {
+        let receiving = sink
+            .as_ref()
+            .map(|sink| scope.spawn(|| sink.run(&mut expected, &reception, &clock, &shared, args.linger)));
+        // The threads are there before the first look, so that none is charged for its start.
+        let outcome = (|| {
+            // auditd's first record is among what arrives in this time.
+            std::thread::sleep(PERIOD);
+            let mut watcher = Watcher::start(watching, pid).map_err(Failure::when("watching"))?;
+            let began = clock.now();
+            let schedule = Schedule {
+                plan: Plan::new(began + LEAD_NS, args.rate()),
+                count: args.count.unwrap_or(u64::MAX),
+                until_ns: args.duration().map_or(u64::MAX, |time| began + LEAD_NS + nanoseconds(time)),
+                tolerance_ns: nanoseconds(args.max_lag),
+                clock,
+            };
+            let (announced, stop, text, audit) = (&shared.announced, &interrupt.stop, &mut text, &audit);
+            let loading = scope.spawn(move || match args.load {
+                Load::User => load::send(audit, text, &schedule, announced, stop),
+                Load::Exec => storm::rage(Deed::Exec, &schedule, announced, stop),
+                Load::Open => storm::rage(Deed::Open(file), &schedule, announced, stop),
+            });
+            while !loading.is_finished() {
+                std::thread::sleep(PERIOD);
+                watcher.look();
+                interrupt.look();
+            }
+            let done = loading.join().map_err(|_| Failure::usage("the loading thread panicked"))?;
+            let done = done.map_err(Failure::when("making load"))?;
+            wait_for_arrivals(args, &done, &mut watcher, &shared, interrupt, sink.is_some());
+            let watched_ns = clock.now() - began;
+            Ok((done, watcher.finish(), watched_ns))
+        })();
+        // The plugin ends with auditd, so that the sink sees the end of its connection.
+        if let Some(auditd) = &mut auditd {
+            let _ = auditd.stop();
+        }
+        // Also after a failure, and whatever is missing: it has been waited for, so the sink ends with the connections.
+        shared.sent.store(shared.arrived.load(Ordering::Relaxed), Ordering::Release);
+        let received = receiving
+            .map(|thread| {
+                let received = thread.join().map_err(|_| Failure::usage("the receiving thread panicked"))?;
+                received.map_err(Failure::when("receiving"))
+            })
+            .transpose();
+        let (done, seen, watched_ns) = outcome?;
+        Ok::<(Done, Seen, u64, Option<Received>), Failure>((done, seen, watched_ns, received?))
+    })?;
+    let received = received.and_then(|received| match expected {
+        Expected::Audited(judge) => Some((received, *judge)),
+        _ => None,
+    });
+    let report = Report {
+        conditions: Vec::new(),
+        load: args.load,
+        scheduled: args.rate().is_some(),
+        done,
+        received,
+        seen,
+        watched_ns,
+        q_depth: (!args.attach).then_some(args.q_depth),
+        interrupted: interrupt.came(),
+        restored: String::new(),
+    };
+    Ok((report, auditd))
+}
+
+/// Waits until everything has arrived, or nothing more does.
+fn wait_for_arrivals(
+    args: &KernelArgs,
+    done: &Done,
+    watcher: &mut Watcher,
+    shared: &Shared,
+    interrupt: &Interrupt,
+    has_sink: bool,
+) {
+    let mut quiet = Duration::ZERO;
+    let mut last = u64::MAX;
+    while quiet < args.linger && !interrupt.look() {
+        let arrived = shared.arrived.load(Ordering::Relaxed);
+        if args.load == Load::User && has_sink && arrived >= done.count {
+            break;
+        }
+        quiet = if arrived == last { quiet + PERIOD } else { Duration::ZERO };
+        last = arrived;
+        std::thread::sleep(PERIOD);
+        watcher.look();
+    }
+}
+
+/// The plugin's command, with the sink filled in as the plugin sees it.
+fn command(args: &KernelArgs, place: &Place, sink: Option<&Sink>) -> Result<Vec<String>, Failure> {
+    let mut command = args.command.clone();
+    if command.is_empty() {
+        let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
+        command.push(own.with_file_name("audit-relay").to_string_lossy().into_owned());
+        command.extend(["--config", "none", "--to", "{to}", "--hostname", "loadgen"].map(str::to_owned));
+        if args.to().is_encrypted() {
+            command.extend(["--tls-ca", "{ca}"].map(str::to_owned));
+        }
+    }
+    let seen = |path: &Path| place.seen(path).to_string_lossy().into_owned();
+    let here = place.here.to_string_lossy();
+    let to = sink.map_or("stdout:", Sink::url).replace(&*here, &place.inside().to_string_lossy());
+    let path = sink.and_then(Sink::path).map(seen).unwrap_or_default();
+    let port = sink.and_then(Sink::port).map(|port| port.to_string()).unwrap_or_default();
+    let ca = match sink.and_then(Sink::ca) {
+        // The certificate is somewhere else, which another root does not see.
+        Some(file) => {
+            let copy = place.here.join("ca.pem");
+            fs::copy(file, &copy).map_err(Failure::when("copying the certificate"))?;
+            seen(&copy)
+        }
+        None => String::new(),
+    };
+    Ok(command
+        .iter()
+        .map(|word| {
+            word.replace("{to}", &to).replace("{path}", &path).replace("{port}", &port).replace("{ca}", &ca)
+        })
+        .collect())
+}
+
+/// What was measured, for whoever reads the figures later.
+fn conditions(args: &KernelArgs, task: &Task, command: &[String]) -> Vec<(&'static str, Value)> {
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let plan =
+        args.rate().map_or_else(|| "as fast as possible".to_owned(), |rate| format!("{rate} a second"));
+    let name = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+    let mut conditions = vec![
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("host", json!(format!("{}, {cpus} CPUs", kernel_release()))),
+        ("load", json!(format!("{}, {plan}", name(&args.load)))),
+        ("sink", json!(name(&args.to()))),
+    ];
+    if args.attach {
+        conditions.push(("setup", json!(format!("the auditd that runs, process {}", task.found.pid))));
+    } else {
+        let setup = format!(
+            "write_logs {}, log_format {}, q_depth {}, plugin format {}, backlog limit {}",
+            name(&args.write_logs),
+            name(&args.log_format),
+            args.q_depth,
+            name(&args.plugin_format),
+            args.backlog
+        );
+        conditions.push(("command", json!(command.join(" "))));
+        conditions.push(("setup", json!(setup)));
+        conditions.push((
+            "root",
+            json!(args.root.as_ref().map_or("/".into(), |root| root.to_string_lossy().into_owned())),
+        ));
+    }
+    conditions
+}

@@ -1,0 +1,344 @@
+//! Watches the processes, the kernel's audit status and auditd's queue while records flow.
+//!
+//! *Promise:* CPU time is the kernel's own account in nanoseconds (`schedstat` of every thread), from the first look
+//! to the last; nothing is injected into what is watched.
+//! *Law:* what cannot be read is absent, not zero. A thread that ends between two looks keeps what it had at the last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::netlink::{Audit, Status};
+
+/// Pause between two looks.
+pub(super) const PERIOD: Duration = Duration::from_millis(100);
+/// Looks between two questions for auditd's state, which it answers by writing a file.
+const LOOKS_PER_STATE: u32 = 10;
+/// How long auditd may take to answer.
+const STATE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// One process's account.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    /// What it is to this run.
+    pub(super) role: Role,
+    /// Its own name.
+    pub(super) name: String,
+    /// Its id.
+    pub(super) pid: u32,
+    /// Peak of its resident memory, KiB; none for a kernel thread.
+    pub(super) max_rss_kib: Option<u64>,
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// What a process is to the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The kernel thread that hands records to auditd.
+    Kauditd,
+    /// auditd itself.
+    Auditd,
+    /// A plugin, or a process that one has started.
+    Plugin,
+    /// This program: load and receiver.
+    Loadgen,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    cpu_ns: u64,
+    voluntary: u64,
+    involuntary: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Thread {
+    base: Counts,
+    last: Counts,
+}
+
+impl Process {
+    fn new(role: Role, pid: u32, from_its_start: bool) -> Self {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
+        let mut this = Self { role, name, pid, max_rss_kib: None, threads: BTreeMap::new() };
+        this.look(from_its_start);
+        this
+    }
+
+    /// Takes a reading. `counts_all`: a thread not seen before began after the first look.
+    fn look(&mut self, counts_all: bool) {
+        if let Ok(text) = fs::read_to_string(format!("/proc/{}/status", self.pid)) {
+            self.max_rss_kib = self.max_rss_kib.max(field(&text, "VmHWM:"));
+        }
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return };
+        for tid in entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
+            let Some(now) = counts(self.pid, tid) else { continue };
+            let fresh = Thread { base: if counts_all { Counts::default() } else { now }, last: now };
+            self.threads.entry(tid).or_insert(fresh).last = now;
+        }
+    }
+
+    /// CPU time between the first look and the last, ns.
+    pub(super) fn cpu_ns(&self) -> u64 {
+        self.threads.values().map(|thread| thread.last.cpu_ns.saturating_sub(thread.base.cpu_ns)).sum()
+    }
+
+    /// Times it waited, and times it was made to, between the first look and the last.
+    pub(super) fn switches(&self) -> (u64, u64) {
+        self.threads.values().fold((0, 0), |(voluntary, involuntary), Thread { base, last }| {
+            (
+                voluntary + last.voluntary.saturating_sub(base.voluntary),
+                involuntary + last.involuntary.saturating_sub(base.involuntary),
+            )
+        })
+    }
+}
+
+fn counts(pid: u32, tid: u32) -> Option<Counts> {
+    let directory = format!("/proc/{pid}/task/{tid}");
+    let schedstat = fs::read_to_string(format!("{directory}/schedstat")).ok()?;
+    let status = fs::read_to_string(format!("{directory}/status")).ok()?;
+    Some(Counts {
+        cpu_ns: schedstat.split_whitespace().next()?.parse().ok()?,
+        voluntary: field(&status, "voluntary_ctxt_switches:")?,
+        involuntary: field(&status, "nonvoluntary_ctxt_switches:")?,
+    })
+}
+
+/// The number after `name` at the start of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// All processes that `ancestor` started, and those that they did.
+pub(super) fn descendants(ancestor: u32) -> BTreeSet<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };
+    let parents: Vec<(u32, u32)> = entries
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name may hold anything; the last parenthesis ends it.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let mut found = BTreeSet::from([ancestor]);
+    loop {
+        let before = found.len();
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| found.contains(parent))
+                .map(|(pid, _)| *pid)
+                .collect::<Vec<_>>(),
+        );
+        if found.len() == before {
+            found.remove(&ancestor);
+            return found;
+        }
+    }
+}
+
+/// The kernel thread that hands records to auditd.
+fn kauditd() -> Option<u32> {
+    fs::read_dir("/proc").ok()?.find_map(|entry| {
+        let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let is_it = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim() == "kauditd";
+        is_it.then_some(pid)
+    })
+}
+
+/// auditd's account of its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Queue {
+    /// Records in it when it was last asked.
+    pub(super) current: Option<u64>,
+    /// The most that were ever in it, by auditd's own count.
+    pub(super) max: Option<u64>,
+    /// Records it has room for.
+    pub(super) size: Option<u64>,
+    /// Whether it has run over.
+    pub(super) overflowed: Option<bool>,
+}
+
+impl Queue {
+    /// Reads auditd's state report.
+    fn parse(text: &str) -> Self {
+        let value = |name: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once('='));
+            lines.find_map(|(key, value)| {
+                key.trim().eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+            })
+        };
+        let number = |name| value(name).and_then(|value| value.parse().ok());
+        Self {
+            current: number("current plugin queue depth"),
+            max: number("max plugin queue depth used"),
+            size: number("plugin queue size"),
+            overflowed: value("plugin queue overflow detected").map(|value| value != "no"),
+        }
+    }
+}
+
+/// Everything that was seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The processes.
+    pub(super) processes: Vec<Process>,
+    /// The audit status at the first look.
+    pub(super) before: Status,
+    /// The audit status at the last look.
+    pub(super) after: Status,
+    /// The most records that waited for auditd at any look.
+    pub(super) backlog_max: u32,
+    /// auditd's queue.
+    pub(super) queue: Queue,
+}
+
+/// The watcher.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    audit: Audit,
+    auditd: u32,
+    seen: Seen,
+    looks: u32,
+}
+
+impl Watcher {
+    /// Takes the first look.
+    ///
+    /// # Errors
+    /// If the kernel does not tell its audit status.
+    pub(super) fn start(mut audit: Audit, auditd: u32) -> std::io::Result<Self> {
+        let mut processes: Vec<Process> =
+            kauditd().map(|pid| Process::new(Role::Kauditd, pid, false)).into_iter().collect();
+        processes.push(Process::new(Role::Auditd, auditd, false));
+        processes.extend(descendants(auditd).into_iter().map(|pid| Process::new(Role::Plugin, pid, false)));
+        processes.push(Process::new(Role::Loadgen, std::process::id(), false));
+        let before = audit.status()?;
+        let seen =
+            Seen { processes, before, after: before, backlog_max: before.backlog, queue: Queue::default() };
+        Ok(Self { audit, auditd, seen, looks: 0 })
+    }
+
+    /// Takes another look. To be called every [`PERIOD`].
+    pub(super) fn look(&mut self) {
+        for process in &mut self.seen.processes {
+            process.look(true);
+        }
+        if let Ok(status) = self.audit.status() {
+            self.seen.after = status;
+            self.seen.backlog_max = self.seen.backlog_max.max(status.backlog);
+        }
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS_PER_STATE) {
+            self.read_state();
+            self.ask_state();
+            self.find_plugins();
+        }
+    }
+
+    /// Takes the last look; auditd must still run.
+    pub(super) fn finish(mut self) -> Seen {
+        self.look();
+        let before = self.state().map(|(modified, _)| modified);
+        self.ask_state();
+        let mut waited = Duration::ZERO;
+        while waited < STATE_PATIENCE {
+            std::thread::sleep(PERIOD);
+            waited += PERIOD;
+            // A file that is being written is read again.
+            if self.state().is_some_and(|(modified, _)| Some(modified) != before) {
+                std::thread::sleep(PERIOD);
+                break;
+            }
+        }
+        self.read_state();
+        self.seen
+    }
+
+    /// A plugin that auditd has started again has another id.
+    fn find_plugins(&mut self) {
+        for pid in descendants(self.auditd) {
+            if !self.seen.processes.iter().any(|process| process.pid == pid) {
+                self.seen.processes.push(Process::new(Role::Plugin, pid, true));
+            }
+        }
+    }
+
+    fn ask_state(&self) {
+        // An auditd that is gone shows everywhere else.
+        let _ = kill(Pid::from_raw(self.auditd.cast_signed()), Signal::SIGCONT);
+    }
+
+    /// auditd's state report and when it was written.
+    fn state(&self) -> Option<(std::time::SystemTime, String)> {
+        // Since 4.1.2 in /run/audit. Through its own root, as it may have another.
+        ["run/audit/auditd.state", "run/auditd.state"].iter().find_map(|name| {
+            let path = format!("/proc/{}/root/{name}", self.auditd);
+            Some((fs::metadata(&path).ok()?.modified().ok()?, fs::read_to_string(&path).ok()?))
+        })
+    }
+
+    fn read_state(&mut self) {
+        if let Some((_, text)) = self.state() {
+            let now = Queue::parse(&text);
+            let seen = &mut self.seen.queue;
+            *seen = Queue {
+                current: now.current.or(seen.current),
+                max: now.max.max(seen.max),
+                size: now.size.or(seen.size),
+                overflowed: now.overflowed.max(seen.overflowed),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_report_is_read_by_its_names() {
+        let text = "audit version = 4.2.1\nNumber of active plugins = 1\ncurrent plugin queue depth = 3\n\
+                    max plugin queue depth used = 458\nplugin queue size = 2000\n\
+                    plugin queue overflow detected = no\n";
+        let expected = Queue { current: Some(3), max: Some(458), size: Some(2000), overflowed: Some(false) };
+        assert_eq!(Queue::parse(text), expected);
+        assert_eq!(Queue::parse(""), Queue::default());
+        assert_eq!(Queue::parse("plugin queue overflow detected = yes").overflowed, Some(true));
+    }
+
+    #[test]
+    fn a_process_is_charged_from_the_first_look_to_the_last() {
+        let mut process = Process::new(Role::Loadgen, std::process::id(), false);
+        let before = process.cpu_ns();
+        // Work that takes CPU time whatever else the machine does.
+        let sum = (0..20_000_000u64).fold(0u64, |sum, n| std::hint::black_box(sum.wrapping_add(n)));
+        process.look(true);
+        assert!(process.cpu_ns() > before, "{sum}");
+        assert!(process.max_rss_kib.unwrap() > 0);
+    }
+
+    #[test]
+    fn descendants_are_found_across_generations() {
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "sh -c 'read x; :'; :"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let two =
+            || descendants(child.id()).len() == 1 && descendants(std::process::id()).contains(&child.id());
+        while !two() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(descendants(child.id()).is_empty());
+    }
+}
