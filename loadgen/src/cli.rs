@@ -1,10 +1,14 @@
 //! The command line; types only.
 
+mod traffic;
+
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::traffic::{Goal, MannerArgs, SendArgs, SinkArgs};
 
 use crate::corpus::{Form, Frames, Mix, SIZES, Shape};
 use crate::deframe::Framing;
@@ -35,6 +39,10 @@ pub(crate) enum Action {
     Floor(BenchArgs),
     /// Check what a receiver wrote to files during a run
     Verify(VerifyArgs),
+    /// Send the records as a syslog client, to any server or to a receiver of its own
+    Send(SendArgs),
+    /// Only receive: for any client, with faults if wanted
+    Sink(SinkArgs),
     /// The minimal relay itself: stdin to a destination
     #[command(hide = true)]
     FloorChild(FloorChildArgs),
@@ -103,6 +111,8 @@ pub(crate) struct BenchArgs {
     /// Exit 0 although records were lost, duplicated, reordered or torn
     #[arg(long)]
     pub(crate) allow_loss: bool,
+    #[command(flatten)]
+    pub(crate) manner: MannerArgs,
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -231,7 +241,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 /// Reads `2`, `1.5s` or `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix("ms") {
         Some(number) => (number, 1e-3),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),

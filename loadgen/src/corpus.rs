@@ -12,6 +12,7 @@
 //! ```
 //! `EOE` lines carry no mark: receivers drop them, so nothing about them is expected.
 
+mod envelope;
 mod mark;
 mod marked;
 mod rendering;
@@ -22,6 +23,7 @@ mod wire;
 
 use memchr::memchr;
 
+pub(crate) use self::envelope::Envelope;
 pub(crate) use self::mark::Number;
 pub(crate) use self::mark::STREAMS;
 pub(crate) use self::marked::Marked;

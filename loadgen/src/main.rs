@@ -9,6 +9,7 @@
 //!               ^ plan: when each record is due                              ^ corpus: what each record must be
 //! ```
 
+mod address;
 mod cli;
 mod clock;
 mod corpus;
@@ -17,11 +18,15 @@ mod drive;
 mod floor;
 mod ledger;
 mod plan;
+mod receive;
 mod relp;
 mod report;
+mod send;
 mod session;
+mod signals;
 mod sink;
 mod target;
+mod traffic;
 mod verify;
 mod warm_up;
 

@@ -291,12 +291,12 @@ fn stop_text(stop: Stop) -> String {
     }
 }
 
-fn line(out: &mut String, name: &str, value: &str) {
+pub(crate) fn line(out: &mut String, name: &str, value: &str) {
     // A String takes everything.
     let _ = writeln!(out, "{name:<12} {value}");
 }
 
-fn latency_line(out: &mut String, name: &str, histogram: &Histogram<u64>) {
+pub(crate) fn latency_line(out: &mut String, name: &str, histogram: &Histogram<u64>) {
     let _ = write!(out, "{name:<19}");
     for value in quantiles(histogram) {
         let _ = match value {
@@ -307,7 +307,7 @@ fn latency_line(out: &mut String, name: &str, histogram: &Histogram<u64>) {
     out.push('\n');
 }
 
-fn latency_json(histogram: &Histogram<u64>) -> Value {
+pub(crate) fn latency_json(histogram: &Histogram<u64>) -> Value {
     let [p50, p90, p99, p999, max] = quantiles(histogram).map(|ns| ns.map(|ns| round(us(ns), 1)));
     json!({ "p50": p50, "p90": p90, "p99": p99, "p999": p999, "max": max })
 }
@@ -317,16 +317,16 @@ fn quantiles(histogram: &Histogram<u64>) -> [Option<u64>; 5] {
     [0.5, 0.9, 0.99, 0.999, 1.0].map(|q| (!histogram.is_empty()).then(|| histogram.value_at_quantile(q)))
 }
 
-fn us(ns: u64) -> f64 {
+pub(crate) fn us(ns: u64) -> f64 {
     ns as f64 / 1e3
 }
 
 /// `amount / by`, or 0 if there is nothing to divide by.
-fn per(amount: f64, by: f64) -> f64 {
+pub(crate) fn per(amount: f64, by: f64) -> f64 {
     if by > 0.0 { amount / by } else { 0.0 }
 }
 
-fn round(value: f64, digits: i32) -> f64 {
+pub(crate) fn round(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (value * scale).round() / scale
 }
@@ -342,6 +342,7 @@ mod tests {
             ledger: crate::ledger::Ledger::default(),
             corrected: histogram(),
             uncorrected: histogram(),
+            first_ns: Some(1_000_000_000),
             last_ns: Some(2_000_000_000),
             messages: arrived,
             bytes: 0,

@@ -23,7 +23,9 @@ use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
 use crate::plan::Plan;
+use crate::receive;
 use crate::report::{Judgement, Report};
+use crate::send;
 use crate::sink::{Shared, Sink, Transport};
 use crate::target::{self, PeakRss, Target};
 use crate::verify;
@@ -92,6 +94,8 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             let command = floor_command(&bench)?;
             (bench, command)
         }
+        Some(Action::Send(args)) => return send::main(&args),
+        Some(Action::Sink(args)) => return receive::main(&args),
         Some(Action::Run(run)) => split_run(run)?,
         None => split_run(cli.run)?,
     };
@@ -103,11 +107,16 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
     }
     io::stdout().write_all(report.table().as_bytes()).map_err(Failure::when("writing the report"))?;
-    Ok(match report.judge(bench.allow_loss) {
+    Ok(exit_code(report.judge(bench.allow_loss)))
+}
+
+/// The exit code of a run that was made.
+pub(crate) fn exit_code(judgement: Judgement) -> ExitCode {
+    match judgement {
         Judgement::Well => ExitCode::SUCCESS,
         Judgement::Faulty => ExitCode::from(EXIT_FAULTY),
         Judgement::PlanNotKept => ExitCode::from(EXIT_PLAN_NOT_KEPT),
-    })
+    }
 }
 
 fn split_run(run: RunArgs) -> Result<(BenchArgs, Vec<String>), Failure> {
@@ -170,7 +179,8 @@ fn run(bench: &BenchArgs, command: &[String]) -> Result<Report, Failure> {
         return Err(Failure::usage("the trace holds no lines"));
     }
     let mean_bytes = wire.mean_bytes();
-    let sink = Sink::bind(bench.to, bench.sink_path.as_deref()).map_err(Failure::when("binding the sink"))?;
+    let sink = Sink::bind(bench.to, bench.sink_path.as_deref(), bench.manner.manner());
+    let sink = sink.map_err(Failure::when("binding the sink"))?;
     let argv = with_sink(command, sink.as_ref());
     let (feed, stdin) = Feed::open(bench.feed).map_err(Failure::when("making the target's stdin"))?;
     let target = Target::spawn(&argv, stdin)
@@ -333,7 +343,8 @@ fn conditions(
     ]
 }
 
-fn kernel() -> String {
+/// The kernel's name and version.
+pub(crate) fn kernel() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("Linux {}", release.trim())
 }
