@@ -1,10 +1,14 @@
 //! The command line; types only.
 
+mod traffic;
+
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::traffic::{Goal, MannerArgs, SendArgs, SinkArgs};
 
 use crate::corpus::{Form, Frames, Mix, SIZES, Shape};
 use crate::deframe::Framing;
@@ -41,6 +45,10 @@ pub(crate) enum Action {
     /// Puts the audit system back when its input ends
     #[command(hide = true)]
     KernelGuard,
+    /// Send the records as a syslog client, to any server or to a receiver of its own
+    Send(SendArgs),
+    /// Only receive: for any client, with faults if wanted
+    Sink(SinkArgs),
     /// The minimal relay itself: stdin to a destination
     #[command(hide = true)]
     FloorChild(FloorChildArgs),
@@ -120,6 +128,8 @@ pub(crate) struct BenchArgs {
     /// Repeat the run this many times; the details told are those of the run whose CPU cost is the median
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) runs: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) manner: MannerArgs,
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

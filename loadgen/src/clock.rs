@@ -50,6 +50,11 @@ impl Clock {
     }
 }
 
+/// CPU seconds of the calling thread.
+pub(crate) fn thread_cpu_seconds() -> f64 {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID) as f64 / 1e9
+}
+
 /// A clock's time in nanoseconds.
 fn read(clock: ClockId) -> u64 {
     // The call fails only for an unknown clock or a bad pointer, and neither is possible here; no time is negative.

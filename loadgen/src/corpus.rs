@@ -13,6 +13,7 @@
 //! `EOE` lines carry no mark: receivers drop them, so nothing about them is expected.
 
 mod audited;
+mod envelope;
 pub(crate) mod mark;
 mod marked;
 mod rendering;
@@ -24,6 +25,7 @@ mod wire;
 use memchr::memchr;
 
 pub(crate) use self::audited::Audited;
+pub(crate) use self::envelope::Envelope;
 pub(crate) use self::mark::Number;
 pub(crate) use self::mark::STREAMS;
 pub(crate) use self::marked::Marked;

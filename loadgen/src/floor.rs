@@ -64,7 +64,7 @@ pub(crate) fn relay(to: &str, framing: Option<Framing>, ca: Option<&Path>) -> io
 
 /// The RFC 5424 header, rebuilt where it differs from the previous record's.
 #[derive(Default)]
-struct Header {
+pub(crate) struct Header {
     bytes: Vec<u8>,
     second: u64,
     date: String,
@@ -72,7 +72,7 @@ struct Header {
 
 impl Header {
     /// The header of a record line; `None` for `EOE` and what is no record.
-    fn of(&mut self, line: &[u8]) -> Option<&[u8]> {
+    pub(crate) fn of(&mut self, line: &[u8]) -> Option<&[u8]> {
         let rest = line.strip_prefix(b"type=")?;
         let (name, rest) = rest.split_at(memchr(b' ', rest)?);
         let rest = rest.strip_prefix(b" msg=audit(")?;
@@ -103,7 +103,7 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// `YYYY-MM-DDTHH:MM:SS` of a second since 1970 (Gregorian; 400-year cycles counted from 1 March).
-fn date(second: u64) -> String {
+pub(crate) fn date(second: u64) -> String {
     let (days, time) = (second / 86_400, second % 86_400);
     let shifted = days + 719_468;
     let day_of_era = shifted % 146_097;

@@ -46,7 +46,7 @@ use crate::corpus::{Audited, Expected};
 use crate::drive::{close_inherited, nanoseconds};
 use crate::plan::Plan;
 use crate::session::{Failure, LEAD_NS, kernel_release};
-use crate::sink::{Received, Shared, Sink, Transport};
+use crate::sink::{Manner, Received, Shared, Sink, Transport};
 
 /// Signals that end a run early and in order.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -160,7 +160,8 @@ fn measure(args: &KernelArgs, mut audit: Audit, place: &Place, task: &Task) -> R
     let in_place = place.here.join("sink");
     let sink_path = args.sink_path.as_deref().unwrap_or(&in_place);
     let is_unix = matches!(to, Transport::Unix | Transport::UnixStream);
-    let sink = Sink::bind(to, is_unix.then_some(sink_path)).map_err(Failure::when("binding the sink"))?;
+    let sink = Sink::bind(to, is_unix.then_some(sink_path), Manner::default())
+        .map_err(Failure::when("binding the sink"))?;
     let mut auditd = None;
     let command = if args.attach {
         Vec::new()

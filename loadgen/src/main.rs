@@ -9,6 +9,7 @@
 //!               ^ plan: when each record is due                              ^ corpus: what each record must be
 //! ```
 
+mod address;
 mod cli;
 mod clock;
 mod compare;
@@ -21,12 +22,16 @@ mod kernel;
 mod ledger;
 mod plan;
 mod progress;
+mod receive;
 mod relp;
 mod report;
+mod send;
 mod session;
+mod signals;
 mod sink;
 mod target;
 mod timeline;
+mod traffic;
 mod verify;
 mod warm_up;
 

@@ -92,6 +92,13 @@ impl Keeper {
         }
     }
 
+    /// Adds what another has watched.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.total += other.total;
+        self.late += other.late;
+        self.worst_ns = self.worst_ns.max(other.worst_ns);
+    }
+
     /// False if more than 1 % of the records left too late through the generator's own fault.
     pub(crate) fn kept(&self) -> bool {
         self.late.saturating_mul(100) <= self.total

@@ -61,6 +61,10 @@ impl Session {
 
     /// Where the next read goes; never empty while the session lasts and [`Session::next`] was asked to the end.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
+        if self.head == self.tail {
+            // The front again: memory that was used before is in the cache, and of many buffers little is touched.
+            (self.head, self.tail) = (0, 0);
+        }
         if self.buf.len() - self.tail < MIN_SPARE {
             self.buf.copy_within(self.head..self.tail, 0);
             self.tail -= self.head;

@@ -173,6 +173,7 @@ pub(crate) mod tests {
             corrected: histogram(),
             uncorrected: histogram(),
             timeline: Timeline::new(1_000_000_000),
+            first_ns: Some(1_000_000_000),
             last_ns: Some(2_000_000_000),
             messages: arrived,
             bytes: 0,

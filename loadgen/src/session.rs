@@ -27,7 +27,9 @@ use crate::floor;
 use crate::kernel;
 use crate::plan::Plan;
 use crate::progress::{Goal, Progress, State};
+use crate::receive;
 use crate::report::{Judgement, Report, Runs};
+use crate::send;
 use crate::sink::{Shared, Sink, Transport};
 use crate::target::{self, Target, Watcher};
 use crate::verify;
@@ -111,6 +113,8 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             let command = floor_command(&bench)?;
             (bench, command)
         }
+        Some(Action::Send(args)) => return send::main(&args),
+        Some(Action::Sink(args)) => return receive::main(&args),
         Some(Action::Run(run)) => split_run(run)?,
         None => split_run(cli.run)?,
     };
@@ -126,11 +130,16 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     let runs = Runs::new(first, more, command_line());
     write_files(&bench, &runs)?;
     io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
-    Ok(match runs.judge(bench.allow_loss) {
+    Ok(exit_code(runs.judge(bench.allow_loss)))
+}
+
+/// The exit code of a run that was made.
+pub(crate) fn exit_code(judgement: Judgement) -> ExitCode {
+    match judgement {
         Judgement::Well => ExitCode::SUCCESS,
         Judgement::Faulty => ExitCode::from(EXIT_FAULTY),
         Judgement::PlanNotKept => ExitCode::from(EXIT_PLAN_NOT_KEPT),
-    })
+    }
 }
 
 /// Writes the files asked for.
@@ -224,8 +233,8 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
         return Err(Failure::usage("the trace holds no lines"));
     }
     let mean_bytes = wire.mean_bytes();
-    let mut sink =
-        Sink::bind(bench.to, bench.sink_path.as_deref()).map_err(Failure::when("binding the sink"))?;
+    let mut sink = Sink::bind(bench.to, bench.sink_path.as_deref(), bench.manner.manner())
+        .map_err(Failure::when("binding the sink"))?;
     if bench.bare {
         sink.iter_mut().for_each(Sink::take_bare);
     }

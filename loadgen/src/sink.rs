@@ -2,30 +2,35 @@
 //!
 //! *Promise:* every message is judged against what was sent and stamped with the time the read that brought it
 //! returned.
-//! *Law:* never pushes back: one thread does nothing but read and judge, with no allocation per record and large
-//! receive buffers; what the kernel still dropped at this socket is reported as such, not as the target's loss.
+//! *Law:* never pushes back unless it is asked to (`manner`): one thread does nothing but read and judge, with no
+//! allocation per record and large receive buffers; what the kernel still dropped at this socket is reported as such,
+//! not as the target's loss.
 //!
 //! A Unix datagram socket is the exception nobody can avoid: its queue holds `net.unix.max_dgram_qlen` messages.
 
 mod datagram;
+mod manner;
 mod place;
 mod stream;
 mod tls;
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use self::manner::{Copy, Pace};
+pub(crate) use self::manner::{Manner, Stall};
 use self::place::Place;
 use self::stream::Protocol;
+use crate::address::{Address, At};
 use crate::clock::Clock;
 use crate::corpus::{Expected, Verdict};
 use crate::ledger::Ledger;
@@ -85,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) measured_from: AtomicU64,
     /// Records sent in all; `u64::MAX` until the target is gone.
     pub(crate) sent: AtomicU64,
+    /// The sink ends at once, whatever still comes.
+    pub(crate) stop: AtomicBool,
 }
 
 impl Default for Shared {
@@ -95,6 +102,7 @@ impl Default for Shared {
             overtaken: AtomicU64::new(0),
             measured_from: AtomicU64::new(0),
             sent: AtomicU64::new(u64::MAX),
+            stop: AtomicBool::new(false),
         }
     }
 }
@@ -110,6 +118,8 @@ pub(crate) struct Received {
     pub(crate) uncorrected: Histogram<u64>,
     /// What arrived when, and how late (from the time due, or without a schedule from the write).
     pub(crate) timeline: Timeline,
+    /// Time of the first arrival of any message.
+    pub(crate) first_ns: Option<u64>,
     /// Time of the last arrival of a marked message.
     pub(crate) last_ns: Option<u64>,
     /// Messages of any kind.
@@ -141,6 +151,7 @@ pub(crate) struct Sink {
     ca: Option<Place>,
     port: Option<u16>,
     bare: bool,
+    manner: Manner,
 }
 
 impl Sink {
@@ -148,47 +159,77 @@ impl Sink {
     ///
     /// # Errors
     /// If the address is taken or may not be used.
-    pub(crate) fn bind(transport: Transport, path: Option<&Path>) -> io::Result<Option<Self>> {
-        let (domain, kind, scheme) = match transport {
+    pub(crate) fn bind(
+        transport: Transport,
+        path: Option<&Path>,
+        manner: Manner,
+    ) -> io::Result<Option<Self>> {
+        let place = match transport {
             Transport::None => return Ok(None),
-            Transport::Unix => (Domain::UNIX, Type::DGRAM, "unix:"),
-            Transport::UnixStream => (Domain::UNIX, Type::STREAM, "unix-stream:"),
-            Transport::Udp => (Domain::IPV4, Type::DGRAM, "udp://"),
-            Transport::Tcp => (Domain::IPV4, Type::STREAM, "tcp://"),
-            Transport::Tls => (Domain::IPV4, Type::STREAM, "tls://"),
-            Transport::Relp => (Domain::IPV4, Type::STREAM, "relp://"),
-            Transport::Relps => (Domain::IPV4, Type::STREAM, "relps://"),
+            Transport::Unix | Transport::UnixStream => At::Path(path.map(Path::to_path_buf)),
+            _ => At::Host("127.0.0.1".into(), 0),
         };
-        let socket = Socket::new(domain, kind, None)?;
-        enlarge(&socket);
-        let (url, path, port) = if domain == Domain::UNIX {
-            let path = match path {
-                Some(path) => Place::at(path)?,
-                None => Place::temporary("log")?,
-            };
-            socket.bind(&SockAddr::unix(path.file())?)?;
-            // The program under test may have dropped its privileges before it connects.
-            fs::set_permissions(path.file(), fs::Permissions::from_mode(0o777))?;
-            (format!("{scheme}{}", path.file().display()), Some(path), None)
-        } else {
-            socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)))?;
-            let address = socket.local_addr()?.as_socket_ipv4().ok_or(io::ErrorKind::AddrNotAvailable)?;
-            (format!("{scheme}{address}"), None, Some(address.port()))
+        Self::listen(Address { transport, place }, manner).map(Some)
+    }
+
+    /// Binds a receiver at `address`, which behaves in such a manner.
+    ///
+    /// # Errors
+    /// If the address is taken or may not be used, or the manner is not possible there.
+    pub(crate) fn listen(mut address: Address, manner: Manner) -> io::Result<Self> {
+        let transport = address.transport;
+        let kind = match transport {
+            Transport::Unix | Transport::Udp => Type::DGRAM,
+            _ => Type::STREAM,
         };
+        if kind == Type::DGRAM && (manner.reset_after.is_some() || !manner.accept_delay.is_zero()) {
+            let message = "datagrams have no connection that could be reset or accepted";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let (socket, path, port) = match &mut address.place {
+            At::Path(at) => {
+                let socket = Socket::new(Domain::UNIX, kind, None)?;
+                enlarge(&socket, manner.receive_buffer);
+                let path = match at {
+                    Some(path) => Place::at(path)?,
+                    None => Place::temporary("log")?,
+                };
+                socket.bind(&SockAddr::unix(path.file())?)?;
+                // The program under test may have dropped its privileges before it connects.
+                fs::set_permissions(path.file(), fs::Permissions::from_mode(0o777))?;
+                *at = Some(path.file().into());
+                (socket, Some(path), None)
+            }
+            At::Host(host, port) => {
+                let resolved = (host.as_str(), *port).to_socket_addrs()?.next();
+                let resolved: SocketAddr = resolved.ok_or(io::ErrorKind::AddrNotAvailable)?;
+                let domain = if resolved.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+                let socket = Socket::new(domain, kind, None)?;
+                enlarge(&socket, manner.receive_buffer);
+                if kind == Type::STREAM {
+                    socket.set_reuse_address(true)?;
+                }
+                socket.bind(&resolved.into())?;
+                *port = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?.port();
+                let port = *port;
+                (socket, None, Some(port))
+            }
+        };
+        let url = address.to_string();
         let (tls, ca) = if transport.is_encrypted() {
             tls::identity().map(|(tls, ca)| (Some(tls), Some(ca)))?
         } else {
             (None, None)
         };
         let listener = if kind == Type::STREAM {
-            socket.listen(64)?;
+            socket.listen(1024)?;
             socket.set_nonblocking(true)?;
             Listener::Streams(socket, Protocol { tls, relp: transport.is_relp() })
         } else {
             socket.set_read_timeout(Some(Duration::from_millis(TICK_MS.into())))?;
             Listener::Datagrams(socket)
         };
-        Ok(Some(Self { listener, url, path, ca, port, bare: false }))
+        Ok(Self { listener, url, path, ca, port, manner, bare: false })
     }
 
     /// Takes messages without `<PRI>` for whole, as of a program that passes the lines on as they are.
@@ -233,11 +274,14 @@ impl Sink {
             plan,
             shared,
             bare: self.bare.then(Vec::new),
+            discard: self.manner.discard,
+            copy: self.manner.write.as_deref().map(Copy::create).transpose()?,
             received: Received {
                 ledger: Ledger::default(),
                 corrected: histogram()?,
                 uncorrected: histogram()?,
                 timeline: Timeline::new(plan.start_ns()),
+                first_ns: None,
                 last_ns: None,
                 messages: 0,
                 bytes: 0,
@@ -252,24 +296,27 @@ impl Sink {
             Quiet { since_ns: clock.now(), linger_ns: crate::drive::nanoseconds(linger), ending: false };
         match &self.listener {
             Listener::Datagrams(socket) => {
-                datagram::receive(socket, clock, &mut account, &mut quiet)?;
+                datagram::receive(socket, clock, &mut account, &mut quiet, Pace::new(&self.manner))?;
                 if let Some(port) = self.port {
                     account.received.socket_drops = datagram::udp_drops(port);
                 }
             }
             Listener::Streams(listener, protocol) => {
-                stream::receive(listener, protocol, clock, &mut account, &mut quiet)?
+                let pace = Pace::new(&self.manner);
+                stream::receive(listener, protocol, clock, &mut account, &mut quiet, pace)?;
             }
         }
+        account.copy.map_or(Ok(()), Copy::finish)?;
         Ok(account.received)
     }
 }
 
-/// Asks for a large receive buffer: beyond the system's limit if we may, up to it otherwise.
-fn enlarge(socket: &Socket) {
-    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+/// Asks for a receive buffer: beyond the system's limit if we may, up to it otherwise.
+fn enlarge(socket: &Socket, size: Option<usize>) {
+    let size = size.unwrap_or(RECEIVE_BUFFER);
+    if setsockopt(socket, sockopt::RcvBufForce, &size).is_err() {
         // A smaller buffer is no error; what it drops is reported.
-        let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+        let _ = setsockopt(socket, sockopt::RcvBuf, &size);
     }
 }
 
@@ -305,6 +352,8 @@ struct Account<'a> {
     shared: &'a Shared,
     /// Where a message without `<PRI>` is given one; `None` if it should have its own.
     bare: Option<Vec<u8>>,
+    discard: bool,
+    copy: Option<Copy>,
     received: Received,
 }
 
@@ -312,6 +361,7 @@ impl Account<'_> {
     /// Enters one message that arrived at `now_ns`.
     fn enter(&mut self, message: &[u8], now_ns: u64, announced: u64) {
         let received = &mut self.received;
+        received.first_ns.get_or_insert(now_ns);
         received.messages += 1;
         received.bytes += message.len() as u64;
         let message = match &mut self.bare {
@@ -323,6 +373,13 @@ impl Account<'_> {
                 room
             }
         };
+        if let Some(copy) = &mut self.copy {
+            copy.add(message);
+        }
+        if self.discard {
+            received.last_ns = Some(now_ns);
+            return;
+        }
         match self.expected.judge(message, announced, self.plan) {
             Verdict::Whole { number, due_ns, written_ns } => {
                 received.last_ns = Some(now_ns);

@@ -39,6 +39,11 @@ impl Stamps {
     }
 }
 
+/// The time of `event` in milliseconds since 1970.
+pub(super) fn milliseconds(event: u64) -> u64 {
+    FIRST_EVENT_MS + event / EVENTS_PER_MS
+}
+
 /// The stamp of event `10 * ten`.
 fn format_ten(ten: u64) -> [u8; LEN] {
     // Ten events share a millisecond, and the serials start and wrap at multiples of ten.
@@ -53,7 +58,8 @@ fn format_ten(ten: u64) -> [u8; LEN] {
     stamp
 }
 
-fn write_decimal(out: &mut [u8], mut value: u64) {
+/// Fills `out` with decimal digits.
+pub(super) fn write_decimal(out: &mut [u8], mut value: u64) {
     for place in out.iter_mut().rev() {
         *place = digit(value);
         value /= 10;

@@ -7,6 +7,7 @@
 use std::mem;
 use std::ops::Range;
 
+use super::envelope::{MOMENT_LEN, Moments, TXNR_DIGITS};
 use super::shapes::{Record, Text};
 use super::stamp::{self, Stamps};
 use super::{Form, Frames, Shape, mark};
@@ -15,15 +16,21 @@ use super::{Form, Frames, Shape, mark};
 const FRAME_HEADER: usize = 16;
 pub(super) const FRAME_PAYLOAD: usize = 8970;
 
+/// A line of the lap and the places in it that change.
 #[derive(Clone, Copy, Debug)]
-struct Line {
-    start: usize,
-    end: usize,
-    stamp: Option<usize>,
-    mark: Option<usize>,
-    sequenced: bool,
-    event: u64,
+pub(super) struct Line {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) stamp: Option<usize>,
+    pub(super) mark: Option<usize>,
+    /// Where in the line the moment of its header is; 0 if it has no such header.
+    pub(super) moment: usize,
+    pub(super) sequenced: bool,
+    pub(super) event: u64,
 }
+
+/// RELP's transaction numbers go round behind this one.
+const LAST_TXNR: u64 = 999_999_999;
 
 /// How far a stream of records has come. Many streams can take turns on one [`Wire`], see [`Wire::resume`].
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +57,15 @@ impl Cursor {
 /// One lap in the form of the wire, and the place in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Wire {
-    bytes: Vec<u8>,
-    lines: Vec<Line>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) lines: Vec<Line>,
     events: u64,
     once: bool,
+    /// Lines begin with a transaction number, the first of a stream with 2.
+    numbered: bool,
     cursor: Cursor,
     stamps: Stamps,
+    moments: Moments,
 }
 
 impl Wire {
@@ -66,9 +76,16 @@ impl Wire {
             lines: Vec::new(),
             events: 0,
             once,
+            numbered: false,
             cursor: Cursor::new(0),
             stamps: Stamps::default(),
+            moments: Moments::default(),
         }
+    }
+
+    /// A lap of the same events without lines; `numbered` if each will begin with a transaction number.
+    pub(super) fn emptied(&self, numbered: bool) -> Self {
+        Self { events: self.events, numbered, ..Self::new(self.once) }
     }
 
     /// Goes on with another stream; returns where this one stands. A new wire is at the start of stream 0.
@@ -96,15 +113,40 @@ impl Wire {
             cursor.lap += 1;
         }
         let line = &self.lines[cursor.next];
+        let event = cursor.lap * self.events + line.event;
         if let Some(at) = line.stamp {
-            let stamp = self.stamps.of(cursor.lap * self.events + line.event);
-            self.bytes[at..at + stamp::LEN].copy_from_slice(stamp);
+            self.bytes[at..at + stamp::LEN].copy_from_slice(self.stamps.of(event));
+        }
+        if line.moment > 0 {
+            let at = line.start + line.moment;
+            self.bytes[at..at + MOMENT_LEN].copy_from_slice(self.moments.of(event));
+        }
+        if self.numbered {
+            let number = (cursor.sequence + 1) % LAST_TXNR + 1;
+            stamp::write_decimal(&mut self.bytes[line.start..line.start + TXNR_DIGITS], number);
         }
         if let Some(at) = line.mark
             && let Some(mark) = self.bytes[at..].first_chunk_mut()
         {
             mark::write(mark, cursor.stream, cursor.sequence, due_ns, now_ns.saturating_sub(due_ns));
         }
+        cursor.sequence += u64::from(line.sequenced);
+        cursor.next += 1;
+        line.start..line.end
+    }
+
+    /// The next line as it is, patched in the first lap only: what a sender does at least. To a receiver the other laps
+    /// are the first one again. Returns where it is.
+    pub(crate) fn pass(&mut self, now_ns: u64) -> Range<usize> {
+        if self.cursor.lap == 0 && self.cursor.next < self.lines.len() {
+            return self.prepare(now_ns, now_ns);
+        }
+        let cursor = &mut self.cursor;
+        if cursor.next == self.lines.len() {
+            cursor.next = 0;
+            cursor.lap += 1;
+        }
+        let line = &self.lines[cursor.next];
         cursor.sequence += u64::from(line.sequenced);
         cursor.next += 1;
         line.start..line.end
@@ -171,6 +213,7 @@ impl Wire {
             end: self.bytes.len(),
             stamp: Some(body + text.stamp - cut),
             mark: text.mark.map(|mark| body + mark - cut),
+            moment: 0,
             sequenced: text.mark.is_some(),
             event,
         });
@@ -184,7 +227,7 @@ impl Wire {
             self.bytes.push(b'\n');
         }
         let end = self.bytes.len();
-        self.lines.push(Line { start, end, stamp: None, mark: None, sequenced, event: 0 });
+        self.lines.push(Line { start, end, stamp: None, mark: None, moment: 0, sequenced, event: 0 });
     }
 
     /// Lines of the lap.

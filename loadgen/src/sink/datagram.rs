@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 use socket2::Socket;
 
-use super::{Account, Quiet};
+use super::{Account, Pace, Quiet};
 use crate::clock::Clock;
 
 /// Datagrams taken by one system call, and room for each (a record is at most 9 KB).
@@ -28,10 +28,15 @@ pub(super) fn receive(
     clock: &Clock,
     account: &mut Account<'_>,
     quiet: &mut Quiet,
+    mut pace: Pace<'_>,
 ) -> io::Result<()> {
     let mut room = vec![0u8; DATAGRAMS * DATAGRAM_ROOM];
     let mut headers = MultiHeaders::<()>::preallocate(DATAGRAMS, None);
     loop {
+        if account.shared.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        pace.hold(clock);
         // Read before the wait: a run that was over before an empty wait is over.
         let over = account.shared.sent.load(Ordering::Acquire) != u64::MAX;
         let mut chunks = room.chunks_exact_mut(DATAGRAM_ROOM);
@@ -41,9 +46,13 @@ pub(super) fn receive(
             Ok(batch) => {
                 let now = clock.now();
                 let announced = account.shared.announced.load(Ordering::Acquire);
+                let mut bytes = 0;
                 for datagram in batch {
-                    account.enter(datagram.iovs().next().unwrap_or_default(), now, announced);
+                    let message = datagram.iovs().next().unwrap_or_default();
+                    bytes += message.len();
+                    account.enter(message, now, announced);
                 }
+                pace.read(bytes, now);
                 account.publish();
                 quiet.since_ns = now;
             }
@@ -59,13 +68,17 @@ pub(super) fn receive(
 
 /// The kernel's count of datagrams dropped at the UDP socket of `port`.
 pub(super) fn udp_drops(port: u16) -> Option<u64> {
-    drops_of(&fs::read_to_string("/proc/net/udp").ok()?, port)
+    ["/proc/net/udp", "/proc/net/udp6"]
+        .into_iter()
+        .find_map(|table| drops_of(&fs::read_to_string(table).ok()?, port))
 }
 
-/// The last column of the line of `port` in the text of `/proc/net/udp`.
+/// The last column of the first line of local port `port` in the text of `/proc/net/udp` or `udp6`.
 fn drops_of(table: &str, port: u16) -> Option<u64> {
-    let wanted = format!("0100007F:{port:04X}");
-    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
+    let wanted = format!(":{port:04X}");
+    let is_wanted =
+        |line: &&str| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&wanted));
+    let line = table.lines().find(is_wanted)?;
     line.split_whitespace().last()?.parse().ok()
 }
 

@@ -87,12 +87,12 @@ fn is_served(path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Sink, Transport};
+    use super::super::{Manner, Sink, Transport};
     use super::*;
 
     #[test]
     fn temporary_paths_are_gone_afterwards() {
-        let sink = Sink::bind(Transport::Unix, None).unwrap().unwrap();
+        let sink = Sink::bind(Transport::Unix, None, Manner::default()).unwrap().unwrap();
         let path = sink.path().unwrap().to_owned();
         assert!(path.exists());
         drop(sink);
@@ -103,18 +103,18 @@ mod tests {
     fn a_served_socket_and_a_file_are_left_alone_and_a_stale_socket_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let first = Sink::bind(Transport::Unix, Some(&path)).unwrap();
-        assert!(Sink::bind(Transport::Unix, Some(&path)).is_err());
-        assert!(Sink::bind(Transport::UnixStream, Some(&path)).is_err());
+        let first = Sink::bind(Transport::Unix, Some(&path), Manner::default()).unwrap();
+        assert!(Sink::bind(Transport::Unix, Some(&path), Manner::default()).is_err());
+        assert!(Sink::bind(Transport::UnixStream, Some(&path), Manner::default()).is_err());
         drop(first);
 
         let stale = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
         stale.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         drop(stale);
-        assert!(Sink::bind(Transport::UnixStream, Some(&path)).is_ok());
+        assert!(Sink::bind(Transport::UnixStream, Some(&path), Manner::default()).is_ok());
 
         fs::write(&path, "not a socket").unwrap();
-        assert!(Sink::bind(Transport::Unix, Some(&path)).is_err());
+        assert!(Sink::bind(Transport::Unix, Some(&path), Manner::default()).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"not a socket");
     }
 }

@@ -14,6 +14,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,13 +22,10 @@ use rustls::ServerConfig;
 use socket2::Socket;
 
 use super::tls::Tls;
-use super::{Account, Quiet, Received, TICK_MS};
+use super::{Account, Pace, Quiet, Received, TICK_MS};
 use crate::clock::Clock;
 use crate::deframe::Deframer;
 use crate::relp::Session;
-
-/// Connections looked at, the listener included: one bit each.
-const WATCHED: usize = 128;
 
 /// What is spoken on a stream.
 #[derive(Debug)]
@@ -48,12 +46,25 @@ pub(super) fn receive(
     clock: &Clock,
     account: &mut Account<'_>,
     quiet: &mut Quiet,
+    mut pace: Pace<'_>,
 ) -> io::Result<()> {
     let mut connections: Vec<Connection> = Vec::new();
+    // Which of them are ready, the listener last.
+    let mut ready: Vec<bool> = Vec::new();
+    // When the connection at the door is let in.
+    let mut admit_ns: Option<u64> = None;
     loop {
+        if account.shared.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        pace.hold(clock);
         let over = account.shared.sent.load(Ordering::Acquire) != u64::MAX;
-        let mut waiting: Vec<PollFd<'_>> = std::iter::once(PollFd::new(listener.as_fd(), PollFlags::POLLIN))
-            .chain(connections.iter().map(|open| PollFd::new(open.socket.as_fd(), open.interest())))
+        let door =
+            if admit_ns.is_none_or(|at| clock.now() >= at) { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut waiting: Vec<PollFd<'_>> = connections
+            .iter()
+            .map(|open| PollFd::new(open.socket.as_fd(), open.interest()))
+            .chain(std::iter::once(PollFd::new(listener.as_fd(), door)))
             .collect();
         match poll(&mut waiting, PollTimeout::from(TICK_MS)) {
             Ok(0) | Err(Errno::EINTR) => {
@@ -65,31 +76,41 @@ pub(super) fn receive(
             Ok(_) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let ready: u128 = waiting
-            .iter()
-            .enumerate()
-            .take(WATCHED)
-            .filter(|(_, fd)| fd.any().unwrap_or(true))
-            .fold(0, |set, (index, _)| set | 1 << index);
+        ready.clear();
+        ready.extend(waiting.iter().map(|fd| fd.any().unwrap_or(true)));
         drop(waiting);
 
         // From the back, so that removing one leaves the positions of the others.
-        for index in (0..connections.len().min(WATCHED - 1)).rev() {
-            if ready >> (index + 1) & 1 == 1 && !connections[index].serve(clock, account, quiet) {
+        for index in (0..connections.len()).rev() {
+            if ready[index] && !connections[index].serve(clock, account, quiet, &mut pace) {
                 connections.swap_remove(index).finish(&mut account.received);
             }
         }
         account.publish();
-        if ready & 1 == 1 {
-            match listener.accept() {
-                Ok((socket, _)) => {
-                    account.received.connections += 1;
-                    connections.push(Connection::new(socket, protocol)?);
+        if ready.last() == Some(&true) {
+            if pace.accept_delay_ns() > 0 && admit_ns.is_none() {
+                admit_ns = Some(clock.now().saturating_add(pace.accept_delay_ns()));
+                continue;
+            }
+            admit_ns = None;
+            // With a delay one at a time; otherwise all, so that no sender waits for the data of those before it.
+            loop {
+                match listener.accept() {
+                    Ok((socket, _)) => {
+                        account.received.connections += 1;
+                        connections.push(Connection::new(socket, protocol)?);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                        ) => {}
+                    Err(error) => return Err(error),
                 }
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
+                if pace.accept_delay_ns() > 0 {
+                    break;
+                }
             }
         }
     }
@@ -103,6 +124,8 @@ struct Connection {
     socket: Socket,
     tls: Option<Tls>,
     intake: Intake,
+    /// Bytes it has brought.
+    bytes: u64,
     /// Nothing more is read; open only until everything said has gone out.
     closing: bool,
 }
@@ -115,7 +138,7 @@ impl Connection {
         let tls = protocol.tls.as_ref().map(Tls::new).transpose()?;
         let intake =
             if protocol.relp { Intake::Relp(Session::new()) } else { Intake::Messages(Deframer::new()) };
-        Ok(Self { socket, tls, intake, closing: false })
+        Ok(Self { socket, tls, intake, bytes: 0, closing: false })
     }
 
     /// What to wait for.
@@ -129,21 +152,39 @@ impl Connection {
 
     /// One read, all the messages in it, and as much of the replies as the peer takes. Returns whether the
     /// connection is still open.
-    fn serve(&mut self, clock: &Clock, account: &mut Account<'_>, quiet: &mut Quiet) -> bool {
+    fn serve(
+        &mut self,
+        clock: &Clock,
+        account: &mut Account<'_>,
+        quiet: &mut Quiet,
+        pace: &mut Pace<'_>,
+    ) -> bool {
         if !self.closing {
-            self.closing = !self.read(clock, account, quiet);
+            self.closing = !self.read(clock, account, quiet, pace);
+        }
+        if pace.resets(self.bytes) {
+            // Closed with no time to linger, a TCP connection ends in a reset.
+            let _ = self.socket.set_linger(Some(Duration::ZERO));
+            return false;
         }
         // A peer that is gone will not miss the rest.
         self.flush().is_ok_and(|done| !(done && self.closing))
     }
 
     /// Returns whether more may come.
-    fn read(&mut self, clock: &Clock, account: &mut Account<'_>, quiet: &mut Quiet) -> bool {
+    fn read(
+        &mut self,
+        clock: &Clock,
+        account: &mut Account<'_>,
+        quiet: &mut Quiet,
+        pace: &mut Pace<'_>,
+    ) -> bool {
         let room = match &mut self.tls {
             Some(tls) => tls.room(),
             None => self.intake.spare(),
         };
-        let n = match nix::unistd::read(&self.socket, room) {
+        let most = room.len().min(pace.most());
+        let n = match nix::unistd::read(&self.socket, &mut room[..most]) {
             Err(Errno::EINTR | Errno::EAGAIN) => return true,
             // A reset ends the connection like an orderly end; what is missing shows in the account.
             Ok(0) | Err(_) => {
@@ -155,6 +196,8 @@ impl Connection {
         let now = clock.now();
         let announced = account.shared.announced.load(Ordering::Acquire);
         quiet.since_ns = now;
+        self.bytes += n as u64;
+        pace.read(n, now);
         let Some(tls) = &mut self.tls else {
             self.intake.filled(n);
             self.intake.enter_all(account, now, announced);

@@ -1,0 +1,376 @@
+//! The same records as a syslog client sends them, to any server or to a receiver of its own.
+//!
+//! *Promise:* RFC 5424 over datagrams, streams, TLS or RELP, on as many connections as wanted, on time; says what left,
+//! what held it up, and what broke with what to do about it.
+//! *Law:* connected, opened and shaken hands before the clock of the schedule starts; what a sender cannot know it does
+//! not claim.
+//!
+//! ```text
+//!  corpus ──> lap (envelopes) ──> lanes, one for each connection ──> links ──> receiver
+//!                                   ^ crew: a few threads       RELP: window <── answers
+//! ```
+
+mod crew;
+mod lane;
+mod link;
+mod trust;
+mod window;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub(crate) use self::lane::Answers;
+use self::lane::{Desk, Done, Job, Lane};
+use self::link::{Link, Slots, explain};
+use self::trust::Trust;
+use self::window::{OPEN, Window, is_opened};
+use crate::address::{Address, At};
+use crate::cli::{Goal, SendArgs};
+use crate::clock::{Clock, thread_cpu_seconds};
+use crate::corpus::{Corpus, Envelope, Wire};
+use crate::deframe::Framing;
+use crate::drive::nanoseconds;
+use crate::plan::{Keeper, Plan};
+use crate::session::{Failure, build_corpus, exit_code, kernel_release};
+use crate::signals::Signals;
+use crate::sink::{Shared, Sink, Transport};
+use crate::traffic::{Arrived, Traffic};
+
+/// How far ahead a schedule starts, so that all threads are there when its first record is due.
+const LEAD_NS: u64 = 5_000_000;
+/// Messages sent without any limit given.
+const COUNT: u64 = 1_000_000;
+/// How often a signal is looked for.
+pub(crate) const WATCH: Duration = Duration::from_millis(20);
+
+/// What left.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// Messages that the kernel has taken.
+    pub(crate) messages: u64,
+    /// The same for each connection.
+    pub(crate) streams: Vec<u64>,
+    /// Bytes, framing included, TLS not.
+    pub(crate) bytes: u64,
+    /// Start of the schedule; without one, of the first write.
+    pub(crate) first_ns: u64,
+    /// The last write.
+    pub(crate) last_ns: u64,
+    /// Times that a receiver made a connection wait.
+    pub(crate) blocked: u64,
+    /// For how long, over all connections.
+    pub(crate) blocked_ns: u64,
+    /// How the plan was kept.
+    pub(crate) keeper: Keeper,
+    /// Whether there was one.
+    pub(crate) scheduled: bool,
+    /// Datagrams that came back.
+    pub(crate) refused: u64,
+    /// RELP: what the receiver has said.
+    pub(crate) answers: Option<Answers>,
+    /// Connections that broke, and why.
+    pub(crate) troubles: Vec<(usize, String)>,
+    /// Threads that did it.
+    pub(crate) threads: usize,
+    /// CPU seconds of those.
+    pub(crate) cpu_s: f64,
+}
+
+/// The subcommand.
+///
+/// # Errors
+/// If the run could not be made; what became of the messages is an exit code.
+pub(crate) fn main(args: &SendArgs) -> Result<ExitCode, Failure> {
+    let signals = Signals::catch().map_err(Failure::when("catching signals"))?;
+    let connections = args.connections.get();
+    if args.corpus.trace.is_some() && connections > 1 {
+        return Err(Failure::usage("a --trace is sent once, on one connection"));
+    }
+    let Corpus { wire, mut expected } = build_corpus(&args.corpus.corpus())?;
+    expected.expect_streams(connections);
+    let (sink, address) = match &args.to {
+        Goal::Server(address) => (None, address.clone()),
+        Goal::Own(address) => {
+            let sink = Sink::listen(address.clone(), args.manner.manner());
+            let sink = sink.map_err(Failure::when(format!("binding {address}")))?;
+            let address = Address::parse(sink.url()).map_err(Failure::when("its own address"))?;
+            (Some(sink), address)
+        }
+    };
+    let wire = wire.enveloped(envelope(&address, args.framing));
+    if wire.peek().is_none() {
+        return Err(Failure::usage("the trace holds no records"));
+    }
+
+    let shared = Shared::default();
+    // Connections are made while the receiver already runs: with TLS and RELP it has to answer.
+    let clock = Clock::start();
+    let start_ns = clock.now();
+    let (sent, received) = std::thread::scope(|scope| {
+        let receiving = sink.as_ref().map(|sink| {
+            let (expected, shared, clock) = (&mut expected, &shared, &clock);
+            scope.spawn(move || {
+                // All streams are ours, and none is known to be ahead of its sender.
+                shared.announced.store(u64::MAX, Ordering::Release);
+                let plan = Plan::new(start_ns, None);
+                let received = sink.run(expected, &plan, clock, shared, args.linger);
+                (received, thread_cpu_seconds())
+            })
+        });
+        let own = sink.as_ref().is_some();
+        let ca = sink.as_ref().and_then(Sink::ca);
+        let sent = connect(args, &address, ca.or(args.ca.as_deref()))
+            .and_then(|lanes| send(args, &address, lanes, &wire, &clock, &signals, own));
+        // Only now, also after a failure: the receiver ends when it knows how many there are.
+        match &sent {
+            Ok(sent) => shared.sent.store(sent.messages, Ordering::Release),
+            Err(_) => shared.stop.store(true, Ordering::Relaxed),
+        }
+        let received = receiving.map(|thread| {
+            let (received, cpu_s) =
+                thread.join().map_err(|_| Failure::usage("the receiving thread panicked"))?;
+            let received = received.map_err(Failure::when("receiving"))?;
+            Ok(Arrived { received, judged: !args.bare, cpu_s, start_ns })
+        });
+        Ok((sent?, received.transpose()?))
+    })?;
+    let url = sink.as_ref().map_or_else(|| address.to_string(), |sink| format!("{} (its own)", sink.url()));
+    let traffic = Traffic { conditions: conditions(args, &url, &wire), sent: Some(sent), received };
+    finish(&traffic, args.json.as_deref(), args.allow_loss)
+}
+
+/// Writes the report and says the exit code.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn finish(
+    traffic: &Traffic,
+    json: Option<&std::path::Path>,
+    allow_loss: bool,
+) -> Result<ExitCode, Failure> {
+    if let Some(path) = json {
+        let text = format!("{:#}\n", traffic.json());
+        fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
+    }
+    io::stdout().write_all(traffic.table().as_bytes()).map_err(Failure::when("writing the report"))?;
+    Ok(exit_code(traffic.judge(allow_loss)))
+}
+
+/// What messages travel in there.
+fn envelope(address: &Address, framing: Option<Framing>) -> Envelope {
+    match (address.transport, framing) {
+        (Transport::Unix | Transport::Udp | Transport::None, _) => Envelope::Bare,
+        (Transport::Relp | Transport::Relps, _) => Envelope::Relp,
+        (_, Some(Framing::Lf)) | (Transport::UnixStream, None) => Envelope::Lf,
+        (_, Some(Framing::Octet)) | (Transport::Tcp | Transport::Tls, None) => Envelope::Octet,
+    }
+}
+
+/// Makes all connections.
+fn connect(args: &SendArgs, address: &Address, ca: Option<&std::path::Path>) -> Result<Vec<Lane>, Failure> {
+    let trust = match &address.place {
+        At::Host(host, _) if address.transport.is_encrypted() => {
+            if ca.is_none() && !args.insecure {
+                return Err(Failure::usage(
+                    "TLS needs --ca FILE with the authority of the receiver's certificate, or --insecure",
+                ));
+            }
+            let what = ca.map_or_else(|| "TLS".into(), |ca| format!("reading {}", ca.display()));
+            Some(Trust::new(host, ca).map_err(Failure::when(what))?)
+        }
+        _ => None,
+    };
+    let mut lanes = Vec::new();
+    for index in 0..args.connections.get() {
+        let lane = Link::connect(address, trust.as_ref(), args.timeout).and_then(|mut link| {
+            let size = usize::try_from(args.window.get()).unwrap_or(usize::MAX);
+            let window = address.transport.is_relp().then(|| Window::new(size));
+            if window.is_some() {
+                open(&mut link, args.timeout)?;
+            }
+            Ok(Lane::new(link, window, index, nanoseconds(args.max_lag)))
+        });
+        let failed = |error: io::Error| Failure::when("connecting")(explain(&error, address));
+        lanes.push(lane.map_err(failed)?);
+    }
+    Ok(lanes)
+}
+
+/// Opens a RELP session.
+fn open(link: &mut Link, timeout: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut slots = Slots::new();
+    let mut said = link.push(OPEN, &[], &mut slots)?;
+    let mut heard = Vec::new();
+    let mut room = [0; 4096];
+    loop {
+        if said < OPEN.len() {
+            said += link.push(&OPEN[said..], &[], &mut slots)?;
+        }
+        link.flush()?;
+        match link.read(&mut room) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => heard.extend_from_slice(&room[..n]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                link.wait(Duration::from_millis(20))?;
+            }
+            Err(error) => return Err(error),
+        }
+        if !heard.is_empty() && is_opened(&heard).map_err(|breach| io::Error::other(breach.0))?.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends everything, by a few threads.
+fn send(
+    args: &SendArgs,
+    address: &Address,
+    lanes: Vec<Lane>,
+    wire: &Wire,
+    clock: &Clock,
+    signals: &Signals,
+    own_sink: bool,
+) -> Result<Sent, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let spare = if own_sink { cores - 1 } else { cores };
+    let threads = args.threads.map_or(spare, |threads| threads.get().into()).clamp(1, lanes.len());
+    let limited = args.duration.is_some() || args.corpus.trace.is_some();
+    let plan = Plan::new(clock.now() + LEAD_NS, std::num::NonZeroU64::new(args.rate));
+    let start_ns = plan.intended(0).unwrap_or_else(|| clock.now());
+    let job = Job {
+        address: address.clone(),
+        plan,
+        lanes: lanes.len() as u64,
+        count: args.count.unwrap_or(if limited { u64::MAX } else { COUNT }),
+        end_ns: args.duration.map(|duration| start_ns.saturating_add(nanoseconds(duration))),
+        patience_ns: nanoseconds(args.timeout),
+        linger_ns: nanoseconds(args.linger),
+        bare: args.bare,
+    };
+    let mut crews: Vec<Vec<(usize, Lane)>> = (0..threads).map(|_| Vec::new()).collect();
+    for (index, lane) in lanes.into_iter().enumerate() {
+        crews[index % threads].push((index, lane));
+    }
+    let stop = AtomicBool::new(false);
+    let busy = AtomicUsize::new(threads);
+    let done = std::thread::scope(|scope| {
+        let working: Vec<_> = crews
+            .into_iter()
+            .map(|crew| {
+                let (job, stop, busy) = (&job, &stop, &busy);
+                scope.spawn(move || {
+                    let (indices, mut lanes): (Vec<usize>, Vec<Lane>) = crew.into_iter().unzip();
+                    let result = crew::drive(&mut lanes, &mut Desk::new(wire.clone()), job, clock, stop);
+                    busy.fetch_sub(1, Ordering::Release);
+                    let done: Vec<_> =
+                        indices.into_iter().zip(lanes.into_iter().map(Lane::into_done)).collect();
+                    result.map(|()| (done, thread_cpu_seconds()))
+                })
+            })
+            .collect();
+        while busy.load(Ordering::Acquire) > 0 {
+            if signals.wait(WATCH) {
+                stop.store(true, Ordering::Relaxed);
+                // The signal stays there to be seen; there is nothing more to look for.
+                break;
+            }
+        }
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            let result: nix::Result<_> =
+                thread.join().map_err(|_| Failure::usage("a sending thread panicked"))?;
+            result.map_err(Failure::when("waiting for the receiver"))
+        };
+        working.into_iter().map(join).collect::<Result<Vec<_>, Failure>>()
+    })?;
+    let cpu_s = done.iter().map(|(_, cpu_s)| cpu_s).sum();
+    let lanes = done.into_iter().flat_map(|(done, _)| done).collect();
+    let mut sent = account(lanes, &job, nanoseconds(args.max_lag), start_ns);
+    (sent.threads, sent.cpu_s, sent.scheduled) = (threads, cpu_s, args.rate > 0);
+    Ok(sent)
+}
+
+/// Sums up what the lanes have done.
+fn account(mut lanes: Vec<(usize, Done)>, job: &Job, tolerance_ns: u64, start_ns: u64) -> Sent {
+    lanes.sort_by_key(|(index, _)| *index);
+    let first = lanes.iter().filter_map(|(_, done)| done.first_ns).min().unwrap_or(start_ns);
+    let mut sent = Sent {
+        messages: 0,
+        streams: Vec::new(),
+        bytes: 0,
+        first_ns: job.plan.intended(0).unwrap_or(first),
+        last_ns: first,
+        blocked: 0,
+        blocked_ns: 0,
+        keeper: Keeper::new(tolerance_ns),
+        scheduled: false,
+        refused: 0,
+        answers: None,
+        troubles: Vec::new(),
+        threads: 0,
+        cpu_s: 0.0,
+    };
+    for (index, done) in lanes {
+        sent.messages += done.sent;
+        sent.streams.push(done.sent);
+        sent.bytes += done.bytes;
+        sent.last_ns = sent.last_ns.max(done.last_ns);
+        sent.blocked += done.blocked;
+        sent.blocked_ns += done.blocked_ns;
+        sent.keeper.add(&done.keeper);
+        sent.refused += done.refused;
+        if let Some(answers) = done.answers {
+            let all = sent.answers.get_or_insert_default();
+            all.taken += answers.taken;
+            all.refused += answers.refused;
+            all.open += answers.open;
+        }
+        sent.troubles.extend(done.trouble.map(|trouble| (index, trouble)));
+    }
+    sent
+}
+
+/// What was measured, for whoever reads the figures later.
+fn conditions(args: &SendArgs, url: &str, wire: &Wire) -> Vec<(&'static str, Value)> {
+    let mean = wire.mean_bytes();
+    let corpus = match (&args.corpus.trace, args.corpus.size) {
+        (Some(path), _) => format!("trace {}, mean {mean} B a message", path.display()),
+        (None, Some(size)) => {
+            format!("generated, seed {}, {size} B a record, {mean} B a message", args.corpus.seed)
+        }
+        (None, None) => {
+            let mix = args.corpus.mix.unwrap_or_default();
+            let (mix, seed) = (format!("{mix:?}").to_lowercase(), args.corpus.seed);
+            format!("generated, mix {mix}, seed {seed}, mean {mean} B a message")
+        }
+    };
+    let rate = if args.bare {
+        "as fast as possible, nothing patched (--bare)".to_owned()
+    } else if args.rate == 0 {
+        "as fast as possible".to_owned()
+    } else {
+        format!("{} messages/s", args.rate)
+    };
+    let mut conditions = vec![
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("host", host()),
+        ("to", json!(url)),
+        ("corpus", json!(corpus)),
+        ("plan", json!(rate)),
+    ];
+    if let Some(framing) = args.framing {
+        conditions.push(("framing", json!(format!("{framing:?}").to_lowercase())));
+    }
+    conditions
+}
+
+/// Kernel and size of the machine.
+pub(crate) fn host() -> Value {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    json!(format!("{}, {cores} CPUs", kernel_release()))
+}
