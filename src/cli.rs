@@ -156,6 +156,14 @@ pub struct Options {
     /// Revocation list of the authority, a PEM or DER file; several may be named.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     tls_crl: Vec<PathBuf>,
+    /// How long records may gather before they are read, while they come in quick succession, up to 20ms; 0ms:
+    /// each is read at once [default: 1ms].
+    #[arg(long, value_name = "TIME")]
+    gather: Option<String>,
+    /// 1: one thread reads and sends; 2: one each; auto: one for a socket as auditd's, two for files and pipes
+    /// [default: auto].
+    #[arg(long, value_name = "COUNT")]
+    threads: Option<String>,
     /// Time to deliver the rest after the input has ended [default: 2s].
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<String>,
@@ -221,6 +229,8 @@ impl Options {
             tls_cert: self.tls_cert,
             tls_key: self.tls_key,
             tls_crl: some_if_any(self.tls_crl),
+            gather: self.gather,
+            threads: self.threads,
             drain_timeout: self.drain_timeout,
             handover: self.handover,
             user: self.user,
@@ -345,6 +355,10 @@ mod tests {
             "/l,/m",
             "--handover",
             "off",
+            "--gather",
+            "2ms",
+            "--threads",
+            "1",
             "--drain-timeout",
             "1s",
             "--user",
@@ -356,7 +370,7 @@ mod tests {
         ])
         .unwrap();
         let text = toml::to_string(&given).unwrap();
-        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 33, "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 35, "{text}");
         given.validate().unwrap();
     }
 

@@ -25,6 +25,10 @@ pub const DEFAULT_FILE: &str = "/etc/audit-relay.toml";
 /// Undelivered records are left here for the next instance, where auditd has started us.
 pub const DEFAULT_HANDOVER: &str = "/run/audit-relay";
 
+/// Longest gathering time. auditd's socket is full after 278 records; what comes faster than that waits in auditd's
+/// own queue (`q_depth`) for the rest of the time.
+pub const LONGEST_GATHER: Duration = Duration::from_millis(20);
+
 /// The account that the relay runs as if it exists and no other is named.
 pub const OWN_USER: &str = "audit-relay";
 
@@ -50,6 +54,11 @@ pub struct Config {
     pub structured_data: StructuredData,
     /// End-of-event records are counted and not forwarded. Default true.
     pub drop_eoe: bool,
+    /// How long records may gather before they are read, while they come in quick succession. Default 1 ms, at
+    /// most [`LONGEST_GATHER`].
+    pub gather: Duration,
+    /// How many threads do the work.
+    pub threads: Threads,
     /// Time from the end of the input until what is not delivered is given up. Default 2 s.
     pub drain_timeout: Duration,
     /// Folder where undelivered records are left for the next instance.
@@ -83,6 +92,17 @@ pub struct Destination {
     pub max_message_size: Option<usize>,
     /// How connections are watched, and what is sent again after one has ended.
     pub service: Service,
+}
+
+/// How many threads do the work, look-ups aside.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Threads {
+    /// One where the input is a socket, as auditd's is; else two.
+    Auto,
+    /// One reads and sends: the least that a record can cost.
+    One,
+    /// One reads, one sends: more throughput from files and pipes.
+    Two,
 }
 
 /// Where diagnostics go.
@@ -199,6 +219,18 @@ impl Settings {
                 .unwrap_or_else(|| "auditd".to_owned()),
             structured_data: self.structured_data()?,
             drop_eoe: one_of("eoe", self.eoe.as_deref(), &[("drop", true), ("keep", false)])?.unwrap_or(true),
+            gather: match self.gather.as_deref().map(units::duration) {
+                None => Duration::from_millis(1),
+                Some(Ok(time)) if time <= LONGEST_GATHER => time,
+                Some(Ok(_)) => {
+                    return Err(format!(
+                        "gather: at most {}; auditd would have to wait",
+                        units::show_duration(LONGEST_GATHER)
+                    ));
+                }
+                Some(Err(error)) => return Err(format!("gather: {error}")),
+            },
+            threads: one_of("threads", self.threads.as_deref(), &THREADS)?.unwrap_or(Threads::Auto),
             drain_timeout: match self.drain_timeout.as_deref() {
                 Some(text) => units::duration(text).map_err(|error| format!("drain-timeout: {error}"))?,
                 None => Duration::from_secs(2),
@@ -256,6 +288,7 @@ const INPUTS: [(&str, InputForm); 5] = [
     ("binary-exact", InputForm::BinaryExact),
     ("binary-fixed", InputForm::BinaryFixed),
 ];
+const THREADS: [(&str, Threads); 3] = [("auto", Threads::Auto), ("1", Threads::One), ("2", Threads::Two)];
 const LOGS: [(&str, LogTarget); 4] = [
     ("auto", LogTarget::Auto),
     ("stderr", LogTarget::Stderr),
@@ -334,6 +367,8 @@ impl Config {
             structured_data: Some(elements),
             enterprise_number: data.audit,
             eoe: Some(if self.drop_eoe { "drop" } else { "keep" }.to_owned()),
+            gather: Some(units::show_duration(self.gather)),
+            threads: Some(name_of(&self.threads, &THREADS)),
             drain_timeout: Some(units::show_duration(self.drain_timeout)),
             handover: Some(match &self.handover {
                 Handover::Auto => "auto".into(),
@@ -466,6 +501,9 @@ mod tests {
                 "queue-size: 1KiB is too small; at least 256KiB lets one read of the input pass",
             ),
             ("max-message-size = \"100\"", "max-message-size: at least 480 bytes"),
+            ("gather = \"1\"", "gather: `1` is not a duration"),
+            ("gather = \"21ms\"", "gather: at most 20ms"),
+            ("threads = \"3\"", "threads: `3` is unknown"),
             ("drain-timeout = \"2\"", "drain-timeout: `2` is not a duration"),
             ("hostname = \"two words\"", "hostname: `two words` cannot stand in a syslog header"),
             ("to = []", "`to` is empty"),
@@ -551,7 +589,7 @@ mod tests {
             "",
             "to = [\"tcp://a\", \"udp://[::1]:5514\", \"unix:/x\", \"unix-stream:/y\", \"stdout:\"]\nhostname = \"h\"\n\
              structured-data = [\"meta\", \"audit\"]\nenterprise-number = 32473\neoe = \"keep\"\non-full = \"drop-oldest\"\n\
-             max-message-size = \"8KiB\"\ndrain-timeout = \"250ms\"\nuser = \"syslog\"\nreport = \"/run/r\"\nlog = \"syslog\"\n",
+             max-message-size = \"8KiB\"\ngather = \"0ms\"\nthreads = \"2\"\ndrain-timeout = \"250ms\"\nuser = \"syslog\"\nreport = \"/run/r\"\nlog = \"syslog\"\n",
             "structured-data = [\"none\"]",
             "failover = [\"tls://a\", \"tcp://b\"]\nbalance = [\"relps://c\", \"relp://d\"]\nhandover = \"/run/x\"\nrelp-window = 7\n\
              tls-ca = \"/ca\"\ntls-crl = [\"/l\"]\ntls-cert = \"/c\"\ntls-key = \"/k\"\ntls-name = \"n\"\nconnect-timeout = \"3s\"\n\

@@ -91,8 +91,8 @@ pub struct Start<F> {
 
 /// Relays until the input ends, and returns the exit status.
 pub fn relay<F: Fn() -> Result<Config, String>>(start: Start<F>) -> u8 {
-    // Two threads in all: this one drives outputs and signals, the other reads. Name look-ups and standard
-    // output borrow short-lived ones.
+    // This thread drives outputs and signals and, under auditd, reads. Name look-ups and standard output borrow
+    // short-lived ones.
     let runtime =
         match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build() {
             Ok(runtime) => runtime,
@@ -222,7 +222,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                 wish = wish(&self.signals, self.auditd) => match wish {
                     Wish::Stop => {
                         // auditd's last records may still be in its socket; a file has no end to wait for. The
-                        // drain time runs from here, since the ingest thread may be waiting for room.
+                        // drain time runs from here, since ingest may be waiting for room.
                         self.pipeline.stop_reading(self.auditd.is_some());
                         stopped = true;
                         break;
@@ -257,7 +257,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                 }
             }
         }
-        self.pipeline.join();
+        self.pipeline.join().await;
         if let Some(legacies) = self.take_over() {
             self.pipeline.pass_on(legacies);
         }

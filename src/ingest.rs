@@ -1,27 +1,32 @@
-//! The ingest thread: read, decode, format, batch, queue.
+//! Ingest: read, decode, format, batch, queue.
 //!
-//! Promise: every record is in each destination's batch before the thread waits for input again, and a
-//! batch is with its output as soon as the output has nothing else to do: a lone record leaves at once, a
-//! flood leaves in full batches, and no timer is involved. Law: under auditd this thread waits for input
-//! only. What a full queue means is the destination's policy; whatever is lost is counted with its reason
-//! and said in the stream before the next record.
+//! Promise: every record is in each destination's batch before the next wait for input, and a batch is with its
+//! output as soon as the output has nothing else to do: a lone record leaves at once, a flood leaves in full
+//! batches. Law: under auditd ingest waits for input only, and never longer than [`Pace`] allows while there is
+//! some. What a full queue means is the destination's policy; whatever is lost is counted with its reason and said
+//! in the stream before the next record.
 
-use std::os::fd::{AsFd, BorrowedFd};
+mod pace;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
 use log::{error, warn};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
+use tokio::sync::Notify;
 
 use crate::audit::{Decoder, InputForm, Record, Step, StreamForm};
 use crate::batch::{Batch, Gap};
 use crate::input::{Event, Input};
 use crate::queue::Producer;
+use crate::sys;
 use crate::syslog::{Encoder, Notice, Shape, TimeQuality};
 use crate::telemetry::{DestinationCounters, InputCounters, Reason};
+use pace::Pace;
+
+/// Longest wait for room before the flags are looked at again.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to do with a record when its destination's queue is full.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,7 +39,7 @@ pub enum OnFull {
     DropOldest,
 }
 
-/// A destination as the ingest thread sees it.
+/// A destination as ingest sees it.
 #[derive(Debug)]
 pub struct Lane {
     encoder: Encoder,
@@ -67,7 +72,7 @@ pub enum NextLane {
     New(Box<Lane>),
 }
 
-/// What ingest thread and control side share.
+/// What ingest and the control side share.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Stop reading, as if the input had ended.
@@ -216,7 +221,7 @@ impl Lane {
         self.push_or_ask();
     }
 
-    /// Pushes the batch if there is anything in it. False if it is refused; then the output wakes this thread
+    /// Pushes the batch if there is anything in it. False if it is refused; then the output wakes ingest
     /// when it has room, in case no record comes to try again with.
     fn push_or_ask(&mut self) -> bool {
         if self.batch.is_empty() || self.producer.push(&mut self.batch) {
@@ -249,14 +254,12 @@ impl Lane {
     }
 }
 
-/// Waits until an output or the control side wakes this thread, at most a second.
-fn pause(waker: &EventFd) {
-    let mut wait = [PollFd::new(waker.as_fd(), PollFlags::POLLIN)];
-    let _ = poll(&mut wait, PollTimeout::from(1000u16));
-    let _ = waker.read();
+/// Waits until an output or the control side calls.
+async fn pause(waker: &Notify) {
+    let _ = tokio::time::timeout(PATIENCE, waker.notified()).await;
 }
 
-/// Everything the ingest thread owns.
+/// Everything that ingest owns.
 #[derive(Debug)]
 pub struct Ingest {
     /// How to read the input.
@@ -272,25 +275,34 @@ pub struct Ingest {
     /// Changes of the lanes.
     pub reloads: Receiver<Reload>,
     /// Interrupts every wait.
-    pub waker: Arc<EventFd>,
+    pub waker: Arc<Notify>,
+    /// How long records may gather in standard input while they come in quick succession; zero: not at all.
+    pub gather: Duration,
 }
 
 impl Ingest {
-    /// Reads `source` to its end, calls `ended`, and then sees to it that every output has what is its.
-    pub fn run(mut self, source: BorrowedFd<'_>, ended: impl FnOnce()) {
+    /// Reads `input` to its end, calls `ended`, and then sees to it that every output has what is its.
+    pub async fn run(mut self, mut input: Input, ended: impl FnOnce()) {
         for lane in &self.lanes {
             lane.counters.begin(0);
         }
-        let mut input = Input::new(source, Arc::clone(&self.waker));
         let mut decoder = Decoder::new(self.form);
+        let mut pace = Pace::new(self.gather);
         let end = loop {
             let stop = self.shared.stop.load(Ordering::Acquire);
             if stop && !self.shared.read_what_is_there.load(Ordering::Acquire) {
                 break Ok(());
             }
-            let event = if stop { input.read_now() } else { input.wait() };
+            let event = if stop {
+                // Its writer may go on for ever: the outputs and the clock of the drain have their turn.
+                tokio::task::yield_now().await;
+                input.read_now()
+            } else {
+                self.next(&mut input, &mut pace).await
+            };
             match event {
-                Ok(Event::Data) => self.decode(&mut decoder, &mut input, false),
+                Ok(Event::Data(_)) => self.decode(&mut decoder, &mut input, false).await,
+                Ok(Event::Nothing) if !stop => continue,
                 Ok(Event::Ended | Event::Nothing) => break Ok(()),
                 Ok(Event::Woken) => {}
                 Err(error) => break Err(error),
@@ -309,12 +321,38 @@ impl Ingest {
         }
         // Standard input has nothing more to say: from here on no wait holds up auditd.
         ended();
-        self.decode(&mut decoder, &mut input, true);
-        self.finish();
+        self.decode(&mut decoder, &mut input, true).await;
+        self.finish().await;
+    }
+
+    /// Waits for the next records: until there are some, or, while they come one close behind the other, until
+    /// some have gathered.
+    async fn next(&self, input: &mut Input, pace: &mut Pace) -> std::io::Result<Event> {
+        let event = match pace.rest() {
+            Some(time) if self.has_caught_up().await => {
+                // Nothing else on this thread has anything to do, so the whole of it rests: a wait on the runtime would
+                // be woken by every record. What comes meanwhile waits in the kernel.
+                sys::sleep(time);
+                input.read_now()?
+            }
+            _ => input.wait(&self.waker).await?,
+        };
+        match event {
+            Event::Data(bytes) => pace.read(bytes, Instant::now()),
+            Event::Nothing => pace.found_nothing(),
+            Event::Ended | Event::Woken => {}
+        }
+        Ok(event)
+    }
+
+    /// True if all outputs, given their turn, have written everything.
+    async fn has_caught_up(&self) -> bool {
+        tokio::task::yield_now().await;
+        self.lanes.iter().all(|lane| lane.producer.is_caught_up())
     }
 
     /// Sees to it that every output gets what is its, none waiting for another.
-    fn finish(self) {
+    async fn finish(self) {
         let now = now_ms();
         let mut lanes = self.lanes;
         loop {
@@ -326,7 +364,7 @@ impl Ingest {
             if self.shared.is_hopeless() {
                 break;
             }
-            pause(&self.waker);
+            pause(&self.waker).await;
         }
         for lane in lanes {
             lane.counters.lost_at_ingest(Reason::DrainDeadline, lane.batch.records());
@@ -334,7 +372,7 @@ impl Ingest {
     }
 
     /// Decodes and formats all whole records that are pending.
-    fn decode(&mut self, decoder: &mut Decoder, input: &mut Input<'_>, ended: bool) {
+    async fn decode(&mut self, decoder: &mut Decoder, input: &mut Input, ended: bool) {
         let now = now_ms();
         let clock = self.shared.clock();
         for lane in &mut self.lanes {
@@ -365,7 +403,7 @@ impl Ingest {
                                     break;
                                 }
                                 if self.lanes[at].would_wait(&record) {
-                                    pause(&self.waker);
+                                    pause(&self.waker).await;
                                 }
                             }
                             self.lanes[at].append(&record, now, &self.shared);

@@ -1,22 +1,24 @@
 //! 1 READ: standard input, in large blocks.
 //!
-//! Promise: whatever has arrived is read at once, in one call. Law: the thread waits here and nowhere
-//! else, and can always be woken.
+//! Promise: whatever has arrived is read at once, in one call; the wait for it can always be interrupted.
+//! Law: never blocks the thread it runs on, whatever kind of file standard input is.
 //!
 //! auditd writes each record by itself and its socket holds only about 278 of them (21 frames of the
-//! fixed form), so every moment that this thread spends elsewhere is taken from the whole host's audit.
-//! Waiting is poll(2), not a blocking read, because the thread must also hear the control side, and
-//! because standard input may be non-blocking (auditd 2.x sets that) and is not ours to change.
+//! fixed form), so every moment that passes before the next read is taken from the whole host's audit.
+//! Standard input may be blocking (auditd from 3.0 on) or not (auditd 2.x) and is not ours to change, so a
+//! socket is read with `MSG_DONTWAIT`, anything else after poll(2) has said that there is something.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
+use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
 use crate::audit::Decoder;
+use crate::sys;
 
 /// Bytes asked for in one read. A pipe gives 64 KiB at most and auditd's socket 61 KiB; a file fills it.
 const READ: usize = 128 * 1024;
@@ -24,8 +26,8 @@ const READ: usize = 128 * 1024;
 /// What [`Input::wait`] saw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// More bytes are there.
-    Data,
+    /// So many bytes more are there.
+    Data(usize),
     /// The input has ended; no more will come.
     Ended,
     /// The control side, or an output that has room, wants attention.
@@ -34,22 +36,43 @@ pub enum Event {
     Nothing,
 }
 
+/// What can be waited for, and what is always ready.
+#[derive(Debug)]
+enum Source {
+    /// Sockets, pipes, terminals.
+    Watched(AsyncFd<OwnedFd>),
+    /// Files: epoll(7) refuses them.
+    File(OwnedFd),
+}
+
 /// The input and the bytes read from it that are not yet consumed.
 #[derive(Debug)]
-pub struct Input<'fd> {
-    source: BorrowedFd<'fd>,
-    waker: Arc<EventFd>,
+pub struct Input {
+    source: Source,
+    is_socket: bool,
+    /// The last read left nothing behind.
+    drained: bool,
     buffer: Box<[u8]>,
     /// `0 <= start <= end <= buffer.len()`; the bytes between the two are pending.
     start: usize,
     end: usize,
 }
 
-impl<'fd> Input<'fd> {
-    /// Reads from `source`; a write to `waker` interrupts the wait. `waker` must be non-blocking.
-    pub fn new(source: BorrowedFd<'fd>, waker: Arc<EventFd>) -> Self {
+impl Input {
+    /// Reads from `source`. Must be called on the runtime that is to drive it.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub fn new(source: BorrowedFd<'_>) -> io::Result<Self> {
+        let is_socket = getsockopt(&source, sockopt::SockType).is_ok();
+        let source = source.try_clone_to_owned()?;
+        let source = match sys::watch_input(source) {
+            Ok(watched) => Source::Watched(watched),
+            Err((file, error)) if error.raw_os_error() == Some(libc::EPERM) => Source::File(file),
+            Err((_, error)) => return Err(error),
+        };
         let buffer = vec![0; Decoder::MAX_PENDING + READ].into_boxed_slice();
-        Self { source, waker, buffer, start: 0, end: 0 }
+        Ok(Self { source, is_socket, drained: true, buffer, start: 0, end: 0 })
     }
 
     /// Bytes read and not yet consumed.
@@ -63,12 +86,46 @@ impl<'fd> Input<'fd> {
         debug_assert!(self.start <= self.end);
     }
 
-    /// Waits for bytes, the end, or a wake-up, and reads what there is.
+    /// Waits for bytes, the end, or a call of `waker`, and reads what there is.
     ///
     /// # Errors
-    /// What read(2) or poll(2) say, other than that there is nothing now.
-    pub fn wait(&mut self) -> io::Result<Event> {
-        self.look(PollTimeout::NONE)
+    /// What read(2) says, other than that there is nothing now.
+    pub async fn wait(&mut self, waker: &Notify) -> io::Result<Event> {
+        tokio::select! {
+            biased;
+            () = waker.notified() => Ok(Event::Woken),
+            event = self.next() => event,
+        }
+    }
+
+    /// Nothing is awaited behind a read, so a wait that is given up loses nothing.
+    async fn next(&mut self) -> io::Result<Event> {
+        self.make_room();
+        let room = &mut self.buffer[self.end..];
+        if !self.drained {
+            // The outputs have their turn between two reads of what never lets us wait, a file say.
+            tokio::task::yield_now().await;
+        }
+        let count = match &self.source {
+            Source::File(file) => nix::unistd::read(file, room)?,
+            Source::Watched(source) => loop {
+                let mut ready = source.readable().await?;
+                match read_if_ready(source.get_ref(), self.is_socket, room) {
+                    Ok(count) => {
+                        // The kernel had no more. What comes from now on is reported anew, so the next wait need
+                        // not find out by a read in vain.
+                        if count < room.len() {
+                            ready.clear_ready();
+                        }
+                        break count;
+                    }
+                    Err(Errno::EAGAIN) => ready.clear_ready(),
+                    Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            },
+        };
+        Ok(self.taken(count))
     }
 
     /// Reads what there is, without waiting.
@@ -76,40 +133,24 @@ impl<'fd> Input<'fd> {
     /// # Errors
     /// As [`Input::wait`].
     pub fn read_now(&mut self) -> io::Result<Event> {
-        self.look(PollTimeout::ZERO)
+        self.make_room();
+        let room = &mut self.buffer[self.end..];
+        let read = match &self.source {
+            Source::File(file) => nix::unistd::read(file, room),
+            Source::Watched(source) => read_if_ready(source.get_ref(), self.is_socket, room),
+        };
+        match read {
+            Ok(count) => Ok(self.taken(count)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Event::Nothing),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    fn look(&mut self, patience: PollTimeout) -> io::Result<Event> {
-        loop {
-            let mut waits = [
-                PollFd::new(self.source, PollFlags::POLLIN),
-                PollFd::new(self.waker.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut waits, patience) {
-                Ok(0) => return Ok(Event::Nothing),
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
-            if waits[1].any().unwrap_or(false) {
-                // Only resets the counter; EAGAIN means that somebody did so before.
-                let _ = self.waker.read();
-                return Ok(Event::Woken);
-            }
-            if !waits[0].any().unwrap_or(false) {
-                continue;
-            }
-            self.make_room();
-            match nix::unistd::read(self.source, &mut self.buffer[self.end..]) {
-                Ok(0) => return Ok(Event::Ended),
-                Ok(count) => {
-                    self.end += count;
-                    return Ok(Event::Data);
-                }
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+    fn taken(&mut self, count: usize) -> Event {
+        let room = self.buffer.len() - self.end;
+        self.drained = count < room && matches!(self.source, Source::Watched(_));
+        self.end += count;
+        if count == 0 { Event::Ended } else { Event::Data(count) }
     }
 
     /// Moves the pending bytes to the front if there is not room for a whole read behind them.
@@ -123,52 +164,98 @@ impl<'fd> Input<'fd> {
     }
 }
 
+/// One read that does not block, also where the descriptor does. `EAGAIN`: there is nothing now.
+fn read_if_ready(source: &OwnedFd, is_socket: bool, room: &mut [u8]) -> nix::Result<usize> {
+    if is_socket {
+        return recv(source.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT);
+    }
+    let mut wait = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+    // Nobody else reads it, so what is there stays there until the read.
+    if poll(&mut wait, PollTimeout::ZERO)? == 0 {
+        return Err(Errno::EAGAIN);
+    }
+    nix::unistd::read(source, room)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::eventfd::EfdFlags;
-    use std::io::Write;
+    use std::io::{Seek as _, Write};
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
-    fn waker() -> Arc<EventFd> {
-        Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap())
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
     }
 
     #[test]
     fn data_wake_up_and_end() {
-        let (mut feed, source) = UnixStream::pair().unwrap();
-        // As auditd 2.x hands it over.
-        source.set_nonblocking(true).unwrap();
-        let waker = waker();
-        let mut input = Input::new(source.as_fd(), Arc::clone(&waker));
-        feed.write_all(b"abc").unwrap();
-        assert_eq!(input.wait().unwrap(), Event::Data);
-        assert_eq!(input.pending(), b"abc");
-        input.consume(2);
-        feed.write_all(b"def").unwrap();
-        assert_eq!(input.wait().unwrap(), Event::Data);
-        assert_eq!(input.pending(), b"cdef");
-        waker.write(1).unwrap();
-        assert_eq!(input.wait().unwrap(), Event::Woken);
-        assert_eq!(input.read_now().unwrap(), Event::Nothing);
-        drop(feed);
-        assert_eq!(input.wait().unwrap(), Event::Ended);
-        assert_eq!(input.pending(), b"cdef");
+        for nonblocking in [true, false] {
+            run(async {
+                let (mut feed, source) = UnixStream::pair().unwrap();
+                // True is how auditd 2.x hands it over.
+                source.set_nonblocking(nonblocking).unwrap();
+                let waker = Notify::new();
+                let mut input = Input::new(source.as_fd()).unwrap();
+                assert_eq!(input.read_now().unwrap(), Event::Nothing);
+                feed.write_all(b"abc").unwrap();
+                assert_eq!(input.wait(&waker).await.unwrap(), Event::Data(3));
+                assert_eq!(input.pending(), b"abc");
+                input.consume(2);
+                feed.write_all(b"def").unwrap();
+                assert_eq!(input.wait(&waker).await.unwrap(), Event::Data(3));
+                assert_eq!(input.pending(), b"cdef");
+                let nothing = tokio::time::timeout(Duration::from_millis(20), input.wait(&waker)).await;
+                assert!(nothing.is_err(), "{nothing:?}");
+                waker.notify_one();
+                assert_eq!(input.wait(&waker).await.unwrap(), Event::Woken);
+                assert_eq!(input.read_now().unwrap(), Event::Nothing);
+                drop(feed);
+                assert_eq!(input.wait(&waker).await.unwrap(), Event::Ended);
+                assert_eq!(input.pending(), b"cdef");
+            });
+        }
     }
 
     #[test]
     fn there_is_always_room_for_a_whole_read() {
-        let (mut feed, source) = UnixStream::pair().unwrap();
-        let mut input = Input::new(source.as_fd(), waker());
-        let writer = std::thread::spawn(move || feed.write_all(&vec![b'x'; 2_000_000]).unwrap());
-        let mut seen = 0;
-        while input.wait().unwrap() == Event::Data {
-            let keep = Decoder::MAX_PENDING.min(input.pending().len());
-            let take = input.pending().len() - keep;
-            input.consume(take);
-            seen += take;
+        run(async {
+            let (mut feed, source) = UnixStream::pair().unwrap();
+            let mut input = Input::new(source.as_fd()).unwrap();
+            let writer = std::thread::spawn(move || feed.write_all(&vec![b'x'; 2_000_000]).unwrap());
+            let mut seen = 0;
+            let waker = Notify::new();
+            while let Event::Data(_) = input.wait(&waker).await.unwrap() {
+                let keep = Decoder::MAX_PENDING.min(input.pending().len());
+                let take = input.pending().len() - keep;
+                input.consume(take);
+                seen += take;
+            }
+            writer.join().unwrap();
+            assert_eq!(seen + input.pending().len(), 2_000_000);
+        });
+    }
+
+    #[test]
+    fn pipes_and_files_are_read_to_their_end() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![b'x'; 500_000]).unwrap();
+        file.rewind().unwrap();
+        let (pipe, feed) = nix::unistd::pipe().unwrap();
+        let writer = std::thread::spawn(move || {
+            std::fs::File::from(feed).write_all(&vec![b'x'; 500_000]).unwrap();
+        });
+        for source in [OwnedFd::from(file), pipe] {
+            run(async {
+                let mut input = Input::new(source.as_fd()).unwrap();
+                let (waker, mut seen) = (Notify::new(), 0);
+                while let Event::Data(count) = input.wait(&waker).await.unwrap() {
+                    seen += count;
+                    input.consume(count);
+                }
+                assert_eq!(seen, 500_000);
+            });
         }
         writer.join().unwrap();
-        assert_eq!(seen + input.pending().len(), 2_000_000);
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //!        1 READ     2 DECODE        3 FORMAT       4 BATCH    5 QUEUE    6 SEND
 //! fd 0 -> input -> audit::Decoder -> syslog::Encoder -> Batch -> queue -> output -> unix, udp, tcp, tls, relp
-//!         `------------------ ingest thread ------------------'   |   `-- runtime thread: output
-//!                                                           crossbeam      and control --'
+//!         `--------------------- ingest ----------------------'   |   `-- outputs, control
+//!                                                           crossbeam
 //! ```
 //!
 //! The rooms stand below in the order in which a record passes through them. What may import what is
@@ -20,7 +20,7 @@ pub mod syslog;
 pub mod batch;
 // 5 QUEUE
 pub mod queue;
-// 1 to 5, on the ingest thread
+// 1 to 5, one loop
 pub mod ingest;
 // 6 SEND
 pub mod output;

@@ -43,8 +43,15 @@ use link::{Link, LookUp};
 use retry::{Candidates, Failure, Next};
 use service::{Member, Replay, Route, Service, Target, TlsSettings};
 
-/// How long to wait before asking what has been acknowledged while there is nothing to send.
+/// How often the kernel is asked what has been acknowledged of little that is kept; a receiver's kernel may wait 40 ms
+/// with its word.
+const LAZY_PERIOD: Duration = Duration::from_millis(100);
+
+/// The same where much is kept, or the queue waits for it.
 const ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(20);
+
+/// Up to here little is kept.
+const LITTLE: i64 = 64 * 1024;
 
 /// The same while only this keeps the relay from its end.
 const LAST_ACKNOWLEDGE_PERIOD: Duration = Duration::from_millis(1);
@@ -247,6 +254,7 @@ impl Output {
     /// others. Returns up to which position it has arrived, if that is known.
     fn start_over(&mut self, link: &mut Link) -> Option<u64> {
         let Common { consumer, counters, .. } = &self.common;
+        consumer.set_caught_up(false);
         let acknowledged = link.settle(&mut self.hand, consumer, counters);
         let again = self.hand.start_over(acknowledged, consumer, counters);
         counters.replayed(again);
@@ -400,7 +408,10 @@ impl Output {
         // Not marked as seen: what has been said since the attempt began is still to be heeded.
         let mut news = self.common.service.clone();
         let mut day = pin!(tokio::time::sleep(DAY));
-        let mut period = ACKNOWLEDGE_PERIOD;
+        // When the kernel is to be asked next, if there is something to ask for. Kept from turn to turn, since each
+        // new timer that is the first to end costs the runtime a system call.
+        let mut ask_at: Option<Instant> = None;
+        let mut ask = pin!(tokio::time::sleep(DAY));
         let (mut ended, mut listens) = (false, true);
         loop {
             // Here no message is under way.
@@ -420,7 +431,8 @@ impl Output {
                 }
                 continue;
             }
-            let arrived = link.settle(&mut self.hand, &consumer, &counters);
+            let asks = ended || link.tells() || ask_at.is_some_and(|at| at <= Instant::now());
+            let arrived = if asks { link.settle(&mut self.hand, &consumer, &counters) } else { None };
             let all_arrived = arrived.is_some_and(|position| self.hand.all_written_is(position));
             if ended && all_arrived {
                 // A margin is kept only for the case that the connection fails.
@@ -436,12 +448,30 @@ impl Output {
                 return Served::Delivered;
             }
             // A margin stays behind for good; there is nothing to ask for once all is acknowledged.
-            let asks = self.hand.keeps() && !all_arrived && !link.tells();
+            ask_at = match ask_at {
+                _ if all_arrived || !self.hand.keeps() || link.tells() => None,
+                before => {
+                    let period = if ended {
+                        LAST_ACKNOWLEDGE_PERIOD
+                    } else if self.hand.kept_bytes() > LITTLE || consumer.is_tight() {
+                        ACKNOWLEDGE_PERIOD
+                    } else {
+                        LAZY_PERIOD
+                    };
+                    let next = Instant::now() + period;
+                    let at = before.filter(|_| !asks).map_or(next, |at| at.min(next));
+                    if before != Some(at) {
+                        ask.as_mut().reset(at.into());
+                    }
+                    Some(at)
+                }
+            };
+            consumer.set_caught_up(true);
             tokio::select! {
                 biased;
                 batch = consumer.next(), if !ended => match batch {
                     Some(batch) => self.hand.take(batch),
-                    None => (ended, period) = (true, LAST_ACKNOWLEDGE_PERIOD),
+                    None => ended = true,
                 },
                 batch = consumer.next_returned(), if ended => if let Some(batch) = batch {
                     self.hand.take(batch);
@@ -449,7 +479,7 @@ impl Output {
                 heard = link.heard() => if let Err(error) = heard {
                     return Served::Failed(error);
                 },
-                () = tokio::time::sleep(period), if asks => {}
+                () = &mut ask, if ask_at.is_some() => {}
                 told = changed(&news), if listens => listens = told,
                 () = &mut day => {
                     if let Some(tls) = link.tls() {

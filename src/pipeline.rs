@@ -1,31 +1,31 @@
 //! Builds the path from input to outputs, and rebuilds it on a reload.
 //!
 //! ```text
-//!               ingest thread                                   runtime thread (this one)
 //! fd 0 -> input -> audit -> syslog -> batch --- queue A --> output A -> unix, udp, tcp, tls, relp, ...
 //!                          (per destination) -- queue B --> output B
 //!                                                           control: signals, reload, report, drain
 //! ```
 //!
-//! Law: ingest thread and outputs share queues, counters and one wake-up descriptor, nothing else.
+//! Law: ingest and outputs share queues, counters and one waker, nothing else, so that ingest runs on the outputs'
+//! thread or on one of its own, as the configuration says.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 use log::warn;
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::config::{Config, Destination};
+use crate::config::{Config, Destination, Threads};
 use crate::handover::{Bequest, Estate, Legacy};
 use crate::host::Names;
 use crate::ingest::{Ingest, Lane, NextLane, OnFull, Reload, Shared};
+use crate::input::Input;
 use crate::output::service::{Service, Target};
 use crate::output::{Common, Output};
 use crate::privilege::Confined;
@@ -41,9 +41,9 @@ pub struct Pipeline {
     input_is_socket: bool,
     /// What is counted.
     pub telemetry: Telemetry,
-    /// What is shared with the ingest thread.
+    /// What is shared with ingest.
     pub shared: Arc<Shared>,
-    waker: Arc<EventFd>,
+    waker: Arc<Notify>,
     reloads: Sender<Reload>,
     active: Vec<Active>,
     /// What outputs leave at the end; `None`: nothing is handed over.
@@ -51,7 +51,16 @@ pub struct Pipeline {
     /// Set to true once outputs may begin.
     gate: watch::Sender<bool>,
     outputs: JoinSet<()>,
-    thread: Option<JoinHandle<()>>,
+    reader: Option<Reader>,
+}
+
+/// What runs ingest.
+#[derive(Debug)]
+enum Reader {
+    /// The thread of the outputs.
+    Task(tokio::task::JoinHandle<()>),
+    /// A thread of its own.
+    Thread(JoinHandle<()>),
 }
 
 /// One destination in use.
@@ -80,7 +89,7 @@ impl Pipeline {
         input_is_socket: bool,
         hands_over: bool,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
-        let waker = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        let waker = Arc::new(Notify::new());
         let (reloads, reload_inbox) = crossbeam_channel::bounded(8);
         let mut pipeline = Self {
             names,
@@ -93,7 +102,7 @@ impl Pipeline {
             estate: hands_over.then(Estate::default),
             gate: watch::Sender::new(false),
             outputs: JoinSet::new(),
-            thread: None,
+            reader: None,
         };
         pipeline.read_clock();
         pipeline.shared.hands_over.store(hands_over, Ordering::Relaxed);
@@ -106,14 +115,29 @@ impl Pipeline {
             shared: Arc::clone(&pipeline.shared),
             reloads: reload_inbox,
             waker: Arc::clone(&pipeline.waker),
+            gather: config.gather,
         };
         let (ended, input_end) = oneshot::channel();
-        let work = move || {
-            ingest.run(io::stdin().as_fd(), || {
-                let _ = ended.send(());
-            });
+        let ended = || {
+            let _ = ended.send(());
         };
-        pipeline.thread = Some(std::thread::Builder::new().name("ingest".to_owned()).spawn(work)?);
+        let own_thread = match config.threads {
+            Threads::Auto => !input_is_socket,
+            Threads::One => false,
+            Threads::Two => true,
+        };
+        pipeline.reader = Some(if own_thread {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let input = {
+                let _inside = runtime.enter();
+                Input::new(io::stdin().as_fd())?
+            };
+            let work = move || runtime.block_on(ingest.run(input, ended));
+            Reader::Thread(std::thread::Builder::new().name("ingest".to_owned()).spawn(work)?)
+        } else {
+            let input = Input::new(io::stdin().as_fd())?;
+            Reader::Task(tokio::spawn(ingest.run(input, ended)))
+        });
         Ok((pipeline, input_end))
     }
 
@@ -203,10 +227,7 @@ impl Pipeline {
 
     fn wake(&self) -> Wake {
         let waker = Arc::clone(&self.waker);
-        Arc::new(move || {
-            // EAGAIN means that it is set already.
-            let _ = waker.write(1);
-        })
+        Arc::new(move || waker.notify_one())
     }
 
     fn policy(&self, destination: &Destination) -> OnFull {
@@ -242,7 +263,7 @@ impl Pipeline {
     }
 
     /// Puts `config` in place of the running one. Destinations that stay keep their queue and connection.
-    /// False, and nothing is changed, if the ingest thread has not taken up the reloads before.
+    /// False, and nothing is changed, if ingest has not taken up the reloads before.
     pub fn reload(&mut self, config: &Config) -> bool {
         if self.reloads.is_full() {
             return false;
@@ -311,17 +332,18 @@ impl Pipeline {
         while self.outputs.join_next().await.is_some() {}
     }
 
-    /// Waits for the ingest thread, which has nothing left to wait for once the outputs have ended.
-    pub fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // A panic aborts the process, so there is no other outcome than the end.
-            let _ = thread.join();
+    /// Waits for ingest, which has nothing left to wait for once the outputs have ended.
+    pub async fn join(&mut self) {
+        // A panic aborts the process, so there is no other outcome than the end.
+        match self.reader.take() {
+            Some(Reader::Task(task)) => drop(task.await),
+            Some(Reader::Thread(thread)) => drop(thread.join()),
+            None => {}
         }
     }
 
     fn wake_ingest(&self) {
-        // The counter cannot overflow: the ingest thread resets it, and EAGAIN means that it is set anyway.
-        let _ = self.waker.write(1);
+        self.waker.notify_one();
     }
 }
 

@@ -1,4 +1,4 @@
-//! 5 QUEUE: batches from the ingest thread to one destination, empty ones back.
+//! 5 QUEUE: batches from ingest to one destination, empty ones back.
 //!
 //! Promise: batches come out in the order they went in; the queue never holds more bytes than it may.
 //! Law: neither side waits here for a lock. What passes is batches, so the cost of the hand-over (a ring
@@ -12,8 +12,8 @@
 //! Several outputs may share one consumer's end (`balance`): each batch goes to one of them, and what one gives
 //! back ([`Consumer::put_back`]) goes to whoever asks next, before anything newer.
 //!
-//! Waking: an output that waits for a batch is a task and is notified. The ingest thread waits for
-//! records, not for us; only when it holds a batch back (the queue is long enough already) or is blocked
+//! Waking: an output that waits for a batch is a task and is notified. Ingest waits for records, not
+//! for us; only when it holds a batch back (the queue is long enough already) or is blocked
 //! on a full queue does it ask for `wake`.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ const ENOUGH_WAITING: usize = 2;
 /// Empty batches kept for reuse. More are in circulation only while a backlog drains.
 const KEPT_EMPTY: usize = 8;
 
-/// Wakes the ingest thread out of its wait.
+/// Wakes ingest out of its wait.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 struct Shared {
@@ -44,6 +44,8 @@ struct Shared {
     holding: AtomicBool,
     /// The producer wants to be woken as soon as something was settled.
     blocked: AtomicBool,
+    /// An output has found nothing more to send, and nothing has come since.
+    caught_up: AtomicBool,
     /// The producer is gone: what is in the ring is all that will come.
     closed: AtomicBool,
     filled: Notify,
@@ -81,6 +83,7 @@ pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
         bytes: AtomicUsize::new(0),
         holding: AtomicBool::new(false),
         blocked: AtomicBool::new(false),
+        caught_up: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         filled: Notify::new(),
         over: Notify::new(),
@@ -97,7 +100,7 @@ pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
     (producer, Consumer { full: full_out, empties: empty_in, shared })
 }
 
-/// The ingest thread's end.
+/// Ingest's end.
 pub struct Producer {
     /// `None` only while dropping.
     full: Option<Sender<Batch>>,
@@ -129,6 +132,7 @@ impl Producer {
         self.shared.bytes.fetch_add(batch.bytes.len(), SeqCst);
         let empty = self.empties.try_recv().unwrap_or_else(|_| Batch::new());
         let filled = std::mem::replace(batch, empty);
+        self.shared.caught_up.store(false, SeqCst);
         match full.try_send(filled) {
             Ok(()) => {
                 self.shared.filled.notify_one();
@@ -140,6 +144,11 @@ impl Producer {
                 false
             }
         }
+    }
+
+    /// True if everything that was pushed has been written, and the output waits for more.
+    pub fn is_caught_up(&self) -> bool {
+        self.shared.caught_up.load(SeqCst)
     }
 
     /// True if a half-filled batch should wait for more records: the output has enough to do. The
@@ -208,6 +217,11 @@ impl Consumer {
         }
     }
 
+    /// Says that there is nothing in hand to be written and nothing in the queue, or that this holds no longer.
+    pub fn set_caught_up(&self, caught_up: bool) {
+        self.shared.caught_up.store(caught_up && self.full.is_empty(), SeqCst);
+    }
+
     /// Waits until the producer is gone and everything is settled, by whichever output. Dropping the future
     /// loses nothing.
     pub async fn over(&self) {
@@ -220,6 +234,11 @@ impl Consumer {
             }
             over.await;
         }
+    }
+
+    /// True if the producer will soon have to wait for something to be settled, or does.
+    pub fn is_tight(&self) -> bool {
+        self.shared.bytes.load(SeqCst) > self.shared.limit / 2 || self.shared.blocked.load(SeqCst)
     }
 
     /// True once the producer is gone and everything is settled.
@@ -266,6 +285,7 @@ impl Consumer {
 
     /// Gives back a batch that was taken and is not settled: the next one who asks gets it.
     pub fn put_back(&self, batch: Batch) {
+        self.set_caught_up(false);
         self.shared.returned.lock().unwrap_or_else(PoisonError::into_inner).push_back(batch);
         self.shared.returned_count.fetch_add(1, SeqCst);
         self.shared.filled.notify_one();

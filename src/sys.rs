@@ -7,13 +7,15 @@
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::time::{ClockNanosleepFlags, clock_nanosleep};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Messages that [`send_many`] takes in one call at most.
@@ -140,6 +142,22 @@ pub fn watch_signals(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
     // SAFETY: a SignalFd owns one descriptor, answers as_raw_fd with it always, and keeps it open until it
     // is dropped.
     unsafe { AsyncFd::register(signals) }.map_err(Into::into)
+}
+
+/// Registers a descriptor that will only be read with the runtime.
+///
+/// # Errors
+/// `EPERM` where nobody can wait for it: regular files, /dev/null; the descriptor comes back with the error.
+pub fn watch_input(source: OwnedFd) -> Result<AsyncFd<OwnedFd>, (OwnedFd, io::Error)> {
+    // SAFETY: an OwnedFd is one descriptor, always the same, and open until it is dropped.
+    unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) }.map_err(|error| error.into_parts())
+}
+
+/// Lets the calling thread rest for `time`, or shorter if a signal comes.
+pub fn sleep(time: Duration) {
+    let flags = ClockNanosleepFlags::empty();
+    // An early end only means an early look.
+    let _ = clock_nanosleep(nix::time::ClockId::CLOCK_MONOTONIC, flags, &TimeSpec::from(time));
 }
 
 /// A timer with steps of nanoseconds; the runtime's own have steps of a millisecond.

@@ -53,7 +53,7 @@ impl Reason {
     }
 }
 
-/// What the ingest thread counts; it alone writes.
+/// What ingest counts; it alone writes.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct InputCounters {
@@ -86,7 +86,7 @@ pub struct DestinationCounters {
 #[repr(align(128))]
 struct IngestSide {
     /// The destination gets the records numbered `from..until` of those that are forwarded; both ends
-    /// are far away until the ingest thread has taken the destination up, or has let it go.
+    /// are far away until ingest has taken the destination up, or has let it go.
     from: AtomicU64,
     until: AtomicU64,
     lost: [AtomicU64; Reason::ALL.len()],
@@ -146,22 +146,22 @@ impl DestinationCounters {
         })
     }
 
-    /// Ingest thread: the destination gets every record from now on, `forwarded` having gone before.
+    /// Ingest: the destination gets every record from now on, `forwarded` having gone before.
     pub fn begin(&self, forwarded: u64) {
         self.ingest.from.store(forwarded, Ordering::Release);
     }
 
-    /// Ingest thread: the destination gets no more records, `forwarded` having gone before.
+    /// Ingest: the destination gets no more records, `forwarded` having gone before.
     pub fn end(&self, forwarded: u64) {
         self.ingest.until.store(forwarded, Ordering::Release);
     }
 
-    /// Ingest thread: records lost before they reached the queue's other end.
+    /// Ingest: records lost before they reached the queue's other end.
     pub fn lost_at_ingest(&self, reason: Reason, records: u64) {
         add(&self.ingest.lost[reason as usize], records);
     }
 
-    /// Ingest thread: messages cut so far.
+    /// Ingest: messages cut so far.
     pub fn set_cut(&self, total: u64) {
         self.ingest.cut.store(total, Relaxed);
     }
@@ -245,7 +245,7 @@ impl DestinationCounters {
         self.unannounced.lock().unwrap_or_else(PoisonError::into_inner)[reason as usize].add(stamp);
     }
 
-    /// Ingest thread: what [`Self::lost_message`] was told of `reason` since the last time.
+    /// Ingest: what [`Self::lost_message`] was told of `reason` since the last time.
     pub fn take_unannounced(&self, reason: Reason) -> Option<Gap> {
         self.unannounced.lock().unwrap_or_else(PoisonError::into_inner)[reason as usize].take()
     }
@@ -342,7 +342,7 @@ pub struct DestinationReport {
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// The ingest thread's counters.
+    /// Ingest's counters.
     pub input: Arc<InputCounters>,
     /// The destinations, also those that a reload has removed.
     pub destinations: Vec<Arc<DestinationCounters>>,

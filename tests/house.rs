@@ -21,8 +21,9 @@ const LAW: &[(&str, &[&str])] = &[
         "queue.rs",
         &["std::net", "nix::", "socket2", "crate::syslog", "crate::output", "crate::config", "log::"],
     ),
-    ("input.rs", &["tokio", "crate::syslog", "crate::output", "crate::config", "crate::queue"]),
-    ("ingest.rs", &["tokio", "socket2", "std::net", "crate::output", "crate::config", "crate::control"]),
+    ("input.rs", &["crate::syslog", "crate::output", "crate::config", "crate::queue"]),
+    ("ingest", &["socket2", "nix", "std::net", "crate::output", "crate::config", "crate::control"]),
+    ("ingest/pace.rs", &["std::io", "Instant::now", "SystemTime", "tokio", "nix::", "log::", "crate::"]),
     ("output", &["crate::audit", "crate::config", "crate::ingest", "crate::control", "clap"]),
     ("output/service.rs", PURE),
     // One room each for TLS and for certificates: rustls will be rewritten once, for 0.24.

@@ -67,14 +67,26 @@ impl Relay {
             .options(arguments)
     }
 
-    /// Waits until it reads its input: signals sent from now on are its own to judge. Its second thread is the
-    /// one that reads.
+    /// Waits until it reads its input and its signals: those sent from now on are its own to judge.
     fn up(mut self) -> Self {
-        wait_until("the relay is up", || {
-            let threads = fs::read_dir(format!("/proc/{}/task", self.id())).map_or(0, Iterator::count);
-            threads > 1 || !self.is_running()
-        });
+        wait_until("the relay is up", || self.watches_its_signals() || !self.is_running());
         self
+    }
+
+    /// True once the descriptor of its signals, the last thing that it sets up, is in its epoll.
+    fn watches_its_signals(&self) -> bool {
+        let folder =
+            |name: &str| fs::read_dir(format!("/proc/{}/{name}", self.id())).into_iter().flatten().flatten();
+        let is_signalfd = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path()).is_ok_and(|to| to == Path::new("anon_inode:[signalfd]"))
+        };
+        let Some(signals) = folder("fd").find(is_signalfd) else { return false };
+        folder("fdinfo").any(|entry| {
+            let info = fs::read_to_string(entry.path()).unwrap_or_default();
+            let mut watched =
+                info.lines().filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next());
+            watched.any(|number| signals.file_name() == number)
+        })
     }
 
     pub(crate) fn id(&self) -> u32 {
