@@ -17,6 +17,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -90,7 +91,7 @@ pub struct Start<F> {
 }
 
 /// Relays until the input ends, and returns the exit status.
-pub fn relay<F: Fn() -> Result<Config, String>>(start: Start<F>) -> u8 {
+pub fn relay<F: Fn() -> Result<Config, String> + Send + Sync + 'static>(start: Start<F>) -> u8 {
     // This thread drives outputs and signals and, under auditd, reads. Name look-ups and standard output borrow
     // short-lived ones.
     let runtime =
@@ -117,7 +118,7 @@ pub fn relay<F: Fn() -> Result<Config, String>>(start: Start<F>) -> u8 {
 
 struct Relay<F> {
     config: Config,
-    read_again: F,
+    read_again: Arc<F>,
     auditd: Option<Pid>,
     report: Option<File>,
     handover: Option<Folder>,
@@ -136,7 +137,7 @@ enum Wish {
     Nothing,
 }
 
-impl<F: Fn() -> Result<Config, String>> Relay<F> {
+impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
     fn start(start: Start<F>) -> io::Result<(Self, tokio::sync::oneshot::Receiver<()>)> {
         let (pipeline, input_end) = Pipeline::start(
             &start.confined,
@@ -147,7 +148,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
         )?;
         let relay = Self {
             config: start.config,
-            read_again: start.read_again,
+            read_again: Arc::new(start.read_again),
             auditd: start.auditd,
             report: start.report,
             handover: start.handover,
@@ -227,7 +228,7 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
                         stopped = true;
                         break;
                     }
-                    Wish::Reload => self.reload(),
+                    Wish::Reload => self.reload().await,
                     Wish::Report => self.write_report(),
                     Wish::Nothing => {}
                 },
@@ -269,8 +270,11 @@ impl<F: Fn() -> Result<Config, String>> Relay<F> {
         self.last_report()
     }
 
-    fn reload(&mut self) {
-        match (self.read_again)() {
+    async fn reload(&mut self) {
+        // A disk that hangs must hold up neither input nor outputs.
+        let read_again = Arc::clone(&self.read_again);
+        let read = tokio::task::spawn_blocking(move || read_again()).await;
+        match read.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(config) => {
                 let old = &self.config;
                 for (changed, key) in [

@@ -115,7 +115,7 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
         let _ = prctl::set_pdeathsig(Signal::SIGUSR2);
     }
     control::relay(Start {
-        read_again: || read(&given),
+        read_again: move || read(&given),
         names: host::names(),
         input_is_socket: getsockopt(&io::stdin().as_fd(), sockopt::SockType).is_ok(),
         config,

@@ -14,16 +14,18 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use audit_relay::audit::InputForm;
 use audit_relay::batch::Batch;
 use audit_relay::ingest::{Ingest, Lane, OnFull, Shared};
+use audit_relay::input::Input;
 use audit_relay::queue::queue;
 use audit_relay::syslog::relp::{Reader, Said, Settled, Window, put_frame};
 use audit_relay::syslog::{Encoder, Format, Framing};
 use audit_relay::telemetry::{DestinationCounters, InputCounters};
 use bytes::{BufMut as _, BytesMut};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::Notify;
 
 use crate::support::{EXACT, FIXED, META, RECORDS, TEXT, decode, messages, records, shape};
 
@@ -143,14 +145,13 @@ fn answer_all(rounds: usize) {
     assert_eq!(settled, RECORDS[0] * rounds);
 }
 
-/// The ingest thread's own loop, from a file to the queue's other end.
+/// The whole of ingest, from a file to the queue's other end.
 fn whole_path(rounds: usize) {
     let mut file = tempfile::tempfile().unwrap();
     for _ in 0..rounds {
         file.write_all(TEXT).unwrap();
     }
     std::io::Seek::rewind(&mut file).unwrap();
-    let waker = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
     let (producer, consumer) = queue(1 << 30, Arc::new(|| ()));
     let destination = DestinationCounters::new("tcp://none".to_owned());
     let input = Arc::new(InputCounters::default());
@@ -162,9 +163,11 @@ fn whole_path(rounds: usize) {
         counters: Arc::clone(&input),
         shared: Arc::new(Shared::default()),
         reloads: crossbeam_channel::never(),
-        waker,
+        waker: Arc::new(Notify::new()),
+        gather: Duration::ZERO,
     };
-    ingest.run(file.as_fd(), || ());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { ingest.run(Input::new(file.as_fd()).unwrap(), || ()).await });
     let mut taken = 0;
     while let Some(batch) = consumer.try_next() {
         taken += batch.records();

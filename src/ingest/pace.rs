@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 /// So many reads in less than so many gathering times are quick succession.
-const READS: usize = 8;
+const READS: u8 = 8;
 
 /// A read of this many bytes shows that a writer may soon have to wait: a quarter of what auditd's socket holds of
 /// small records, and two of its fixed frames.
@@ -22,7 +22,7 @@ const BUSY: usize = 16 * 1024;
 pub(super) struct Pace {
     gather: Duration,
     /// The moments of the last reads, the oldest at `next`.
-    reads: [Option<Instant>; READS],
+    reads: [Option<Instant>; READS as usize],
     next: usize,
     /// The records come in quick succession.
     flows: bool,
@@ -33,7 +33,7 @@ pub(super) struct Pace {
 impl Pace {
     /// Lets records gather for `gather`; zero: never.
     pub(super) fn new(gather: Duration) -> Self {
-        Self { gather, reads: [None; READS], next: 0, flows: false, busy: false }
+        Self { gather, reads: [None; READS as usize], next: 0, flows: false, busy: false }
     }
 
     /// How long to leave the input alone now; `None`: wait for what it brings.
@@ -44,8 +44,8 @@ impl Pace {
     /// `bytes` were read at `now`.
     pub(super) fn read(&mut self, bytes: usize, now: Instant) {
         let oldest = self.reads[self.next].replace(now);
-        self.next = (self.next + 1) % READS;
-        let span = self.gather * READS as u32;
+        self.next = (self.next + 1) % self.reads.len();
+        let span = self.gather * u32::from(READS);
         self.busy = bytes >= BUSY;
         // Once they flow, only a look in vain shows that they do not any more.
         self.flows |= oldest.is_some_and(|oldest| now.saturating_duration_since(oldest) < span);
@@ -54,7 +54,7 @@ impl Pace {
     /// A look after a rest found nothing.
     pub(super) fn found_nothing(&mut self) {
         self.flows = false;
-        self.reads = [None; READS];
+        self.reads = [None; READS as usize];
     }
 }
 
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn quick_ones_gather_from_the_ninth_on() {
         let rests = rests(GATHER, &[500; 20]);
-        assert!(rests[..READS].iter().all(Option::is_none), "{rests:?}");
-        assert!(rests[READS..].iter().all(|rest| *rest == Some(GATHER)), "{rests:?}");
+        assert!(rests[..usize::from(READS)].iter().all(Option::is_none), "{rests:?}");
+        assert!(rests[usize::from(READS)..].iter().all(|rest| *rest == Some(GATHER)), "{rests:?}");
     }
 
     #[test]
