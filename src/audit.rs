@@ -13,6 +13,7 @@
 mod frames;
 mod lines;
 mod record;
+mod stamp;
 mod types;
 
 pub use frames::FIXED_FRAME;
@@ -98,20 +99,28 @@ impl Decoder {
 
     /// Decodes the front of `input`: all bytes read so far and not yet consumed. `ended` says that the
     /// stream has ended; then [`Step::More`] means that everything was consumed.
+    #[inline]
     pub fn step<'a>(&mut self, input: &'a [u8], ended: bool) -> Step<'a> {
+        if matches!(self.form, Form::Undecided) && !self.decide(input, ended) {
+            return Step::More;
+        }
         match &mut self.form {
             Form::Text(lines) => lines.step(input, ended),
             Form::Binary(frames) => frames.step(input, ended),
-            Form::Undecided => {
-                self.form = match frames::starts_stream(input) {
-                    _ if input.is_empty() => return Step::More,
-                    None if !ended => return Step::More,
-                    Some(true) => Form::Binary(Frames::detect()),
-                    Some(false) | None => Form::Text(Lines::default()),
-                };
-                self.step(input, ended)
-            }
+            Form::Undecided => Step::More,
         }
+    }
+
+    /// Finds out the form. False while too little has arrived to tell.
+    #[cold]
+    fn decide(&mut self, input: &[u8], ended: bool) -> bool {
+        self.form = match frames::starts_stream(input) {
+            _ if input.is_empty() => return false,
+            None if !ended => return false,
+            Some(true) => Form::Binary(Frames::detect()),
+            Some(false) | None => Form::Text(Lines::default()),
+        };
+        true
     }
 
     /// The form in use.

@@ -57,9 +57,10 @@ struct Header {
 impl Header {
     /// Reads a header that could be one. Later versions may add fields at the end and must then say so
     /// in `hlen` (the rule that libaudit.h states).
+    #[inline]
     fn read(input: &[u8]) -> Option<Self> {
-        let word = |at: usize| input.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-        let (version, length, number, size) = (word(0)?, word(4)?, word(8)?, word(12)?);
+        let words = input.first_chunk::<HEADER>()?.as_chunks::<4>().0;
+        let [version, length, number, size] = [0, 1, 2, 3].map(|at| u32::from_ne_bytes(words[at]));
         let sane_length = match version {
             0 | 1 => length == 16,
             2..=15 => (16..=64).contains(&length),

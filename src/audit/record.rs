@@ -13,7 +13,7 @@
 
 use core::fmt;
 
-use super::types;
+use super::{stamp, types};
 
 /// The moment and number that all records of one event share.
 ///
@@ -76,6 +76,7 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Reads a line, or the payload of a version 1 frame.
+    #[inline]
     pub fn from_text(text: &'a [u8]) -> Self {
         let text = trim_nul(text);
         let mut rest = text;
@@ -87,25 +88,28 @@ impl<'a> Record<'a> {
         }
         let mut kind = None;
         if let Some(after) = rest.strip_prefix(b"type=") {
-            let end = word_end(after);
-            let name = &after[..end];
-            if matches!(name.len(), 1..=32) && name.iter().all(u8::is_ascii_graphic) {
-                kind = Some(Kind::Named(name));
+            let mut end = stamp::graphic_prefix(after);
+            if after.get(end).is_some_and(|&byte| byte != b' ') {
+                // Not a name; what follows it may be read all the same.
+                end += word_end(&after[end..]);
+            } else if matches!(end, 1..=32) {
+                kind = Some(Kind::Named(&after[..end]));
             }
             rest = skip_space(&after[end..]);
         }
-        let stamp = rest.strip_prefix(b"msg=").and_then(parse_stamp);
+        let stamp = rest.strip_prefix(b"msg=").and_then(stamp::parse);
         Self { text, needs_prefix: false, node, kind, stamp }
     }
 
     /// Reads the payload of a version 0 frame whose header names record number `number`.
+    #[inline]
     pub fn from_raw(number: u32, payload: &'a [u8]) -> Self {
         let kind = match types::name(number) {
             Some(name) => Kind::Named(name.as_bytes()),
             None => Kind::Numbered(number),
         };
         let text = trim_nul(payload);
-        Self { text, needs_prefix: true, node: None, kind: Some(kind), stamp: parse_stamp(text) }
+        Self { text, needs_prefix: true, node: None, kind: Some(kind), stamp: stamp::parse(text) }
     }
 
     /// True if type and stamp were both found.
@@ -151,40 +155,6 @@ fn word_end(text: &[u8]) -> usize {
 
 fn skip_space(text: &[u8]) -> &[u8] {
     text.strip_prefix(b" ").unwrap_or(text)
-}
-
-/// Reads `audit(SEC.MSEC:SERIAL)`. MSEC is a count of milliseconds, not a decimal fraction: auditd
-/// prints three digits, senders on the network may print fewer.
-fn parse_stamp(text: &[u8]) -> Option<Stamp> {
-    let rest = text.strip_prefix(b"audit(")?;
-    let (sec, rest) = parse_number(rest, b'.')?;
-    let (msec, rest) = parse_number(rest, b':')?;
-    let (serial, _) = parse_number(rest, b')')?;
-    if msec > 999 {
-        return None;
-    }
-    let ms = sec.checked_mul(1000)?.checked_add(msec)?;
-    if ms > Stamp::MAX_MS {
-        return None;
-    }
-    Some(Stamp { ms, serial: u32::try_from(serial).ok()? })
-}
-
-/// Reads decimal digits up to `end` and returns the value and what follows `end`. At most 18 digits, so
-/// that the value cannot overflow.
-fn parse_number(text: &[u8], end: u8) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    for (at, &byte) in text.iter().enumerate().take(19) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        } else if byte == end && at > 0 {
-            return Some((value, &text[at + 1..]));
-        } else {
-            return None;
-        }
-    }
-    None
 }
 
 #[cfg(test)]

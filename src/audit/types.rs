@@ -5,12 +5,29 @@
 //! Source: linux/audit.h and libaudit's table of names; every other number prints as `UNKNOWN[n]`.
 
 /// Returns the printable name of record number `number`, or `None` where auditd prints `UNKNOWN[n]`.
+#[inline]
 pub(super) fn name(number: u32) -> Option<&'static str> {
-    NAMES.binary_search_by_key(&number, |entry| entry.0).ok().map(|at| NAMES[at].1)
+    let at = PLACES.get(number.checked_sub(FIRST)? as usize)?;
+    NAMES.get(usize::from(*at)).map(|entry| entry.1)
 }
 
-/// Sorted by number, so that [`name`] can search by halves.
-static NAMES: &[(u32, &str)] = &[
+/// The lowest number that has a name.
+const FIRST: u32 = NAMES[0].0;
+
+/// The index in [`NAMES`] of each number from [`FIRST`] on, `u8::MAX` for those that have none.
+static PLACES: [u8; (NAMES[NAMES.len() - 1].0 - FIRST + 1) as usize] = {
+    assert!(NAMES.len() < u8::MAX as usize);
+    let mut places = [u8::MAX; (NAMES[NAMES.len() - 1].0 - FIRST + 1) as usize];
+    let mut at = 0u8;
+    while (at as usize) < NAMES.len() {
+        places[(NAMES[at as usize].0 - FIRST) as usize] = at;
+        at += 1;
+    }
+    places
+};
+
+/// Sorted by number.
+const NAMES: &[(u32, &str)] = &[
     (1005, "USER"),
     (1006, "LOGIN"),
     (1100, "USER_AUTH"),
@@ -228,11 +245,20 @@ mod tests {
             (1320, Some("EOE")),
             (1327, Some("PROCTITLE")),
             (1500, Some("APPARMOR")),
+            (1005, Some("USER")),
+            (2507, Some("VIRT_MIGRATE_OUT")),
+            (0, None),
+            (1004, None),
+            (2508, None),
             (1199, None),
             (2999, None),
             (u32::MAX, None),
         ] {
             assert_eq!(name(number), expected, "{number}");
+        }
+        for number in 0..4000 {
+            let listed = NAMES.iter().find(|entry| entry.0 == number).map(|entry| entry.1);
+            assert_eq!(name(number), listed, "{number}");
         }
     }
 }

@@ -1,0 +1,236 @@
+//! Numbers and names at the front of a record, read eight bytes at a time.
+//!
+//! Promise: [`parse`] and [`graphic_prefix`] give for any bytes what reading them one by one gives; the tests
+//! hold them against that. Law: what does not have the usual shape is read one by one, never guessed.
+//!
+//! auditd prints ten digits of seconds from 2001 to 2286 and three of milliseconds, so nearly every stamp has
+//! everything but the serial's end in a fixed place:
+//!
+//! ```text
+//! offset  0     6          16 17  20 21
+//!         audit(1795424551 .  650 :  6839): BODY
+//! words   0-------8-------16------24
+//!                                 21------29   up to eight digits of the serial
+//! ```
+
+use super::Stamp;
+
+/// How much is looked at in one go: seconds, milliseconds, eight digits of the serial and its end, rounded up.
+const FRONT: usize = 32;
+
+/// A word of one byte eight times.
+const fn all(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// Reads `audit(SEC.MSEC:SERIAL)`. MSEC is a count of milliseconds, not a decimal fraction: auditd
+/// prints three digits, senders on the network may print fewer.
+#[inline]
+pub(super) fn parse(text: &[u8]) -> Option<Stamp> {
+    match text.first_chunk::<FRONT>() {
+        Some(front) => parse_front(front).or_else(|| parse_any(text)),
+        None => parse_short(text),
+    }
+}
+
+/// An end-of-event record has nothing behind its stamp.
+#[inline(never)]
+fn parse_short(text: &[u8]) -> Option<Stamp> {
+    let mut front = [0; FRONT];
+    front[..text.len()].copy_from_slice(text);
+    parse_front(&front).or_else(|| parse_any(text))
+}
+
+/// Reads the usual shape; `None` says only that `front` does not have it.
+#[inline]
+fn parse_front(front: &[u8; FRONT]) -> Option<Stamp> {
+    let open = word(front, 0);
+    let seconds = word(front, 8);
+    let middle = word(front, 16);
+    if open << 16 != word(b"\0\0audit(", 0) || middle & 0xff_0000_00ff != 0x3a_0000_002e {
+        return None;
+    }
+    // Two digits of seconds, `000` and three of milliseconds: `SS000mmm`.
+    let outer = digits((open >> 48) | 0x30_3030_0000 | (middle & 0xffff_ff00) << 32);
+    let seconds = digits(seconds);
+    if (not_digits(outer) | not_digits(seconds)) != 0 {
+        return None;
+    }
+    let outer = fours(outer);
+    let ms = (outer & 0xffff) * 1_000_000_000 + value(seconds) * 1000 + (outer >> 32);
+    let serial = digits(word(front, 21));
+    // Zero to eight. What lies above the first byte that is no digit says nothing.
+    let count = not_digits(serial).trailing_zeros() / 8;
+    if count == 0 || front[21 + count as usize] != b')' {
+        return None;
+    }
+    let serial = u32::try_from(value(serial << (64 - 8 * count))).ok()?;
+    Some(Stamp { ms, serial })
+}
+
+#[inline]
+fn word<const N: usize>(text: &[u8; N], at: usize) -> u64 {
+    text[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Turns ASCII digits into their values, and every other byte into ten or more.
+#[inline]
+fn digits(ascii: u64) -> u64 {
+    ascii ^ all(b'0')
+}
+
+/// The top bit of each byte above nine, up to the first of them; bits above that one may be wrong.
+#[inline]
+fn not_digits(digits: u64) -> u64 {
+    (digits.wrapping_add(all(0x76)) | digits) & all(0x80)
+}
+
+/// The values of the first four and the last four of eight digits, in the two halves of the word.
+#[inline]
+fn fours(digits: u64) -> u64 {
+    let twos = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff
+}
+
+/// The value of eight digits, the first of them in the lowest byte.
+#[inline]
+fn value(digits: u64) -> u64 {
+    let fours = fours(digits);
+    (fours & 0xffff) * 10_000 + (fours >> 32)
+}
+
+/// Reads a stamp of any shape, byte by byte.
+#[inline(never)]
+fn parse_any(text: &[u8]) -> Option<Stamp> {
+    let rest = text.strip_prefix(b"audit(")?;
+    let (sec, rest) = parse_number(rest, b'.')?;
+    let (msec, rest) = parse_number(rest, b':')?;
+    let (serial, _) = parse_number(rest, b')')?;
+    if msec > 999 {
+        return None;
+    }
+    let ms = sec.checked_mul(1000)?.checked_add(msec)?;
+    if ms > Stamp::MAX_MS {
+        return None;
+    }
+    Some(Stamp { ms, serial: u32::try_from(serial).ok()? })
+}
+
+/// Reads decimal digits up to `end` and returns the value and what follows `end`. At most 18 digits, so
+/// that the value cannot overflow.
+fn parse_number(text: &[u8], end: u8) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (at, &byte) in text.iter().enumerate().take(19) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        } else if byte == end && at > 0 {
+            return Some((value, &text[at + 1..]));
+        } else {
+            return None;
+        }
+    }
+    None
+}
+
+/// Length of the prefix of `text` that is printable ASCII other than the space.
+#[inline]
+pub(super) fn graphic_prefix(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(bytes) = text[at..].first_chunk() {
+        let word = u64::from_le_bytes(*bytes);
+        let low = word & all(0x7f);
+        // The top bit of each byte below 0x21, of 0x7f, and of those from 0x80 on. Nothing is carried.
+        let odd = (!(low + all(0x5f)) | (low + all(1)) | word) & all(0x80);
+        if odd != 0 {
+            return at + (odd.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = &text[at..];
+    at + rest.iter().position(|byte| !byte.is_ascii_graphic()).unwrap_or(rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As [`parse`], byte by byte alone.
+    fn reference(text: &str) -> Option<Stamp> {
+        parse_any(text.as_bytes())
+    }
+
+    #[test]
+    fn the_usual_shape_and_its_neighbours() {
+        for (text, expected) in [
+            ("audit(1795424551.650:6839): a0=1 a1=2 a2=3", Some((1_795_424_551_650, 6839))),
+            ("audit(1795424551.650:6839)", Some((1_795_424_551_650, 6839))),
+            ("audit(0000000000.000:0): x x x x x x x x", Some((0, 0))),
+            ("audit(9999999999.999:99999999): x x x x x", Some((9_999_999_999_999, 99_999_999))),
+            ("audit(9999999999.999:4294967295): x x x x", Some((9_999_999_999_999, u32::MAX))),
+            ("audit(9999999999.999:4294967296): x x x x", None),
+            ("audit(1795424551.650:): x x x x x x x x x", None),
+            ("audit(1795424551.650:6839; x x x x x x x x", None),
+            ("audit(1795424551.650;6839): x x x x x x x", None),
+            ("audit(1795424551,650:6839): x x x x x x x", None),
+            ("audit(179542455a.650:6839): x x x x x x x", None),
+            ("audit(1795424551.6/0:6839): x x x x x x x", None),
+            ("audit(1795424551.6:0:6839): x x x x x x x", None),
+            ("audit(1795424551.650:68\u{fc}39): x x x x x", None),
+            ("Audit(1795424551.650:6839): x x x x x x x", None),
+            ("audit(12345678901.650:6839): x x x x x x x", Some((12_345_678_901_650, 6839))),
+            ("audit(179542455.650:6839): x x x x x x x x", Some((179_542_455_650, 6839))),
+        ] {
+            let expected = expected.map(|(ms, serial)| Stamp { ms, serial });
+            assert_eq!(parse(text.as_bytes()), expected, "{text}");
+            assert_eq!(reference(text), expected, "{text}");
+        }
+        // The usual shape is not left to the slow way.
+        assert!(parse_front(b"audit(1795424551.650:12345678): ").is_some());
+        assert!(parse_front(b"audit(1795424551.650:1): cwd=\"/\"").is_some());
+    }
+
+    #[test]
+    fn every_byte_in_every_place() {
+        let good = b"audit(1795424551.650:6839): a0=1 a1=2";
+        for at in 0..good.len() {
+            for byte in 0..=u8::MAX {
+                let mut text = *good;
+                text[at] = byte;
+                assert_eq!(parse(&text), parse_any(&text), "{}", text.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_ends_a_name_or_does_not() {
+        for at in 0..20 {
+            for byte in 0..=u8::MAX {
+                let mut text = *b"SERVICE_START_SYSCALL";
+                text[at] = byte;
+                let expected = text.iter().position(|byte| !byte.is_ascii_graphic()).unwrap_or(text.len());
+                assert_eq!(graphic_prefix(&text), expected, "{}", text.escape_ascii());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn as_byte_by_byte(text in prop_oneof![
+            "audit\\([0-9]{9,11}\\.[0-9]{2,4}:[0-9]{0,11}\\)[ -~]{0,20}",
+            "audit\\([0-9.:)/;]{0,40}",
+            "[ -~]{0,40}",
+        ]) {
+            prop_assert_eq!(parse(text.as_bytes()), reference(&text));
+        }
+
+        #[test]
+        fn as_byte_by_byte_with_any_bytes(tail in proptest::collection::vec(any::<u8>(), 0..40), keep in 0usize..30) {
+            let text = [&b"audit(1795424551.650:6839): x"[..keep.min(29)], &tail].concat();
+            prop_assert_eq!(parse(&text), parse_any(&text));
+            let expected = tail.iter().position(|byte| !byte.is_ascii_graphic()).unwrap_or(tail.len());
+            prop_assert_eq!(graphic_prefix(&tail), expected);
+        }
+    }
+}
