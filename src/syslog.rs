@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod data;
 mod framing;
 mod header;
 mod message;
@@ -12,9 +13,10 @@ pub mod relp;
 mod text;
 mod timestamp;
 
+pub use data::{StructuredData, TimeQuality};
 pub use framing::Framing;
 pub use header::{Facility, Field, Severity};
-pub use message::{Encoder, Format, Notice, Shape, StructuredData, TimeQuality};
+pub use message::{Encoder, Format, Notice, Shape};
 pub use timestamp::{LocalOffset, Rfc3164, civil_date};
 
 /// Cuts `message`, which a datagram transport refused as too long, to `limit` bytes, with the same mark

@@ -16,58 +16,93 @@ pub enum Framing {
     Octet,
 }
 
-/// Room left for the length before a message whose length is not known yet.
+/// What a length and its space take at most, in bytes.
+pub(super) const LENGTH_ROOM: usize = 21;
+
+/// A message that has begun.
 #[derive(Debug)]
 pub struct Open {
+    /// Offset of the message's frame.
     start: usize,
-    digits: usize,
+    /// Bytes of length and space before the message: none, or 2 to [`LENGTH_ROOM`].
+    before: usize,
+    /// The length that stands there.
+    expected: usize,
 }
 
 impl Framing {
-    /// Begins a message of about `expected` bytes. The room for its length is right at once if
-    /// `expected` has as many digits as the true length.
+    /// Begins a message of about `expected` bytes. Nothing has to be moved at its end if that is exact.
     pub fn open(self, out: &mut BytesMut, expected: usize) -> Open {
-        let (start, mut digits) = (out.len(), 0);
-        if self == Self::Octet {
-            digits = decimal_digits(expected);
-            out.extend_from_slice(&b"00000000000000000000"[..digits]);
-            out.extend_from_slice(b" ");
-        }
-        Open { start, digits }
+        let open = self.open_at(out.len(), expected);
+        let mut room = [b' '; LENGTH_ROOM];
+        let from = open.put_length(&mut room);
+        out.extend_from_slice(&room[from..]);
+        open
+    }
+
+    /// As [`Framing::open`], for a caller that writes what [`Open::put_length`] gives at offset `start`.
+    #[inline]
+    pub(super) fn open_at(self, start: usize, expected: usize) -> Open {
+        let before = if self == Self::Octet { decimal_digits(expected) + 1 } else { 0 };
+        Open { start, before, expected }
     }
 
     /// Ends the message that `open` began.
+    #[inline]
     pub fn close(self, out: &mut BytesMut, open: &Open) {
         match self {
             Self::Datagram => {}
             Self::Lf => out.extend_from_slice(b"\n"),
-            Self::Octet => {
-                let message = open.message(self);
-                let length = out.len() - message;
-                let digits = decimal_digits(length);
-                if digits != open.digits {
-                    let end = out.len();
-                    out.resize(end + digits.saturating_sub(open.digits), 0);
-                    out.copy_within(message..end, open.start + digits + 1);
-                    out.truncate(open.start + digits + 1 + length);
-                    out[open.start + digits] = b' ';
-                }
-                out[open.start..open.start + digits]
-                    .copy_from_slice(itoa::Buffer::new().format(length).as_bytes());
-            }
+            Self::Octet if out.len() - open.message() == open.expected => {}
+            Self::Octet => correct_length(out, open),
         }
     }
 }
 
 impl Open {
     /// Offset of the message itself.
-    pub(super) fn message(&self, framing: Framing) -> usize {
-        self.start + if framing == Framing::Octet { self.digits + 1 } else { 0 }
+    #[inline]
+    pub(super) fn message(&self) -> usize {
+        self.start + self.before
+    }
+
+    /// Writes the expected length into the first [`LENGTH_ROOM`] bytes of `room`, flush right before the space that
+    /// is the last of them. Returns where it starts.
+    #[inline]
+    pub(super) fn put_length(&self, room: &mut [u8]) -> usize {
+        if self.before > 0 {
+            let mut rest = self.expected;
+            for digit in room[LENGTH_ROOM - self.before..LENGTH_ROOM - 1].iter_mut().rev() {
+                *digit = b'0' + (rest % 10).to_le_bytes()[0];
+                rest /= 10;
+            }
+        }
+        LENGTH_ROOM - self.before
     }
 }
 
+/// The message has become longer or shorter than was expected.
+#[inline(never)]
+fn correct_length(out: &mut BytesMut, open: &Open) {
+    let message = open.message();
+    let length = out.len() - message;
+    let digits = decimal_digits(length);
+    if digits + 1 != open.before {
+        let end = out.len();
+        out.resize(end + (digits + 1).saturating_sub(open.before), 0);
+        out.copy_within(message..end, open.start + digits + 1);
+        out.truncate(open.start + digits + 1 + length);
+        out[open.start + digits] = b' ';
+    }
+    out[open.start..open.start + digits].copy_from_slice(itoa::Buffer::new().format(length).as_bytes());
+}
+
+#[inline]
 fn decimal_digits(value: usize) -> usize {
-    value.checked_ilog10().map_or(1, |log| log as usize + 1)
+    match value {
+        100..1000 => 3,
+        _ => value.checked_ilog10().map_or(1, |log| log as usize + 1),
+    }
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@
 //! <182>Nov 23 09:02:31 auditd[4242]: type=SYSCALL msg=audit(...           RFC 3164, what /dev/log's owners parse
 //! ```
 
-use bytes::BytesMut;
+use core::ops::Range;
 
-use super::framing::Framing;
+use super::data::{Elements, StructuredData, TimeQuality};
+use super::framing::{Framing, LENGTH_ROOM};
 use super::header::{Facility, Field, Severity, pri};
 use super::text;
 use super::timestamp::{LocalOffset, Rfc3164, Rfc3339};
-use crate::audit::{Key, Kind, Record};
+use crate::audit::{Kind, Record};
 use crate::batch::{Batch, Gap};
 
 /// The message's form.
@@ -26,29 +27,6 @@ pub enum Format {
     Rfc5424,
     /// RFC 3164 with the old date in local time.
     Rfc3164,
-}
-
-/// Which elements of structured data an RFC 5424 message carries.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct StructuredData {
-    /// `[meta sequenceId="..."]` (RFC 5424 section 7.3).
-    pub meta: bool,
-    /// `[origin software="..." swVersion="..."]` (section 7.2).
-    pub origin: bool,
-    /// `[timeQuality tzKnown="1" isSynced="..."]` (section 7.1).
-    pub time_quality: bool,
-    /// `[audit@NUMBER serial="..." type="..." node="..." key="..."]`, the number being the user's own
-    /// private enterprise number (section 7.2.2).
-    pub audit: Option<u32>,
-}
-
-/// What the kernel says about its clock (adjtimex(2)).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct TimeQuality {
-    /// The clock is disciplined by a time source.
-    pub synced: bool,
-    /// Maximum error in microseconds; only said where `synced`.
-    pub accuracy_us: u64,
 }
 
 /// Everything that shapes one destination's messages.
@@ -108,21 +86,23 @@ pub struct Encoder {
     shape: Shape,
     utc: Rfc3339,
     local: Rfc3164,
-    /// `<182>1 2026-11-23T09:02:31.650Z host auditd 4242 `, the moment patched in place.
+    /// Room for the message's length, and `<182>1 2026-11-23T09:02:31.650Z host auditd 4242 `; length and moment
+    /// are patched in place.
     head: Vec<u8>,
     moment_at: usize,
+    /// The moment that `head` shows.
+    moment: Option<u64>,
     /// The node seen last and its header field, so that an aggregator's stream checks each name once.
     node: Option<(Vec<u8>, Option<Field>)>,
     sequence: u32,
-    /// Elements that do not change from message to message, e.g. `[origin ...]`.
-    fixed_data: Vec<u8>,
+    elements: Elements,
+    /// Name of a type that has none.
+    unknown: Vec<u8>,
     time_quality: TimeQuality,
     /// Longest message: the shape's limit, or less if the destination takes less.
     limit: usize,
     cut: u64,
 }
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// RFC 5424 section 7.3.1.
 const SEQUENCE_MAX: u32 = 2_147_483_647;
@@ -135,9 +115,11 @@ impl Encoder {
             local: Rfc3164::new(shape.local_offset),
             head: Vec::new(),
             moment_at: 0,
+            moment: None,
             node: None,
             sequence: 1,
-            fixed_data: Vec::new(),
+            elements: Elements::default(),
+            unknown: Vec::new(),
             time_quality: TimeQuality::default(),
             limit: shape.max_size,
             cut: 0,
@@ -178,11 +160,14 @@ impl Encoder {
     fn prepare(&mut self) {
         let shape = &self.shape;
         let pri = pri(shape.facility, shape.severity);
-        self.head = match shape.format {
+        let start = match shape.format {
             Format::Rfc5424 => format!("<{pri}>1 "),
             Format::Rfc3164 => format!("<{pri}>"),
-        }
-        .into_bytes();
+        };
+        self.moment = None;
+        self.head.clear();
+        self.head.extend_from_slice(&[b' '; LENGTH_ROOM]);
+        self.head.extend_from_slice(start.as_bytes());
         self.moment_at = self.head.len();
         match shape.format {
             Format::Rfc5424 => {
@@ -204,90 +189,87 @@ impl Encoder {
                 self.head.extend_from_slice(format!("[{}]: ", shape.procid).as_bytes());
             }
         }
-        self.fixed_data.clear();
-        let chosen = shape.structured_data;
-        if chosen.origin {
-            self.fixed_data.extend_from_slice(b"[origin software=\"audit-relay\" swVersion=\"");
-            self.fixed_data.extend_from_slice(VERSION.as_bytes());
-            if let Some(number) = chosen.audit {
-                self.fixed_data.extend_from_slice(format!("\" enterpriseId=\"{number}").as_bytes());
-            }
-            self.fixed_data.extend_from_slice(b"\"]");
-        }
-        if chosen.time_quality {
-            // syncAccuracy must not be said of a clock that is not synchronised (section 7.1.3).
-            let text = if self.time_quality.synced {
-                format!(
-                    "[timeQuality tzKnown=\"1\" isSynced=\"1\" syncAccuracy=\"{}\"]",
-                    self.time_quality.accuracy_us
-                )
-            } else {
-                "[timeQuality tzKnown=\"1\" isSynced=\"0\"]".to_owned()
-            };
-            self.fixed_data.extend_from_slice(text.as_bytes());
-        }
+        self.elements = Elements::new(shape.structured_data, self.time_quality);
     }
 
     /// Appends the message for `record`. `now_ms` stands in for a stamp that could not be read.
     pub fn append(&mut self, record: &Record<'_>, now_ms: u64, batch: &mut Batch) {
         let out = &mut batch.bytes;
-        let framing = self.shape.framing;
-        let moment = record.stamp.map_or(now_ms, |stamp| stamp.ms);
+        let (framing, limit) = (self.shape.framing, self.limit);
+        self.show_moment(record.stamp.map_or(now_ms, |stamp| stamp.ms));
         if let Some(node) = record.node {
             self.remember_node(node);
         }
-        let open = framing.open(out, self.head.len() + self.fixed_data.len() + 40 + record.text.len());
-        match self.shape.format {
+        let sequence = match self.shape.format {
+            Format::Rfc5424 => self.next_sequence(),
+            Format::Rfc3164 => 0,
+        };
+        let kind = match record.kind {
+            Some(Kind::Named(name)) => name,
+            Some(Kind::Numbered(number)) => {
+                put_unknown(&mut self.unknown, number);
+                &self.unknown
+            }
+            None => b"",
+        };
+        let usual = self.elements.is_usual();
+        let (word, data) = match self.shape.format {
             Format::Rfc5424 => {
-                self.head[self.moment_at..self.moment_at + 24].copy_from_slice(self.utc.format(moment));
-                self.append_head(out, record, self.moment_at + 25, self.shape.hostname.as_bytes().len());
-                match record.kind {
-                    Some(kind) if record.stamp.is_some() => append_kind(out, kind),
-                    _ => out.extend_from_slice(UNDECODED),
-                }
-                let start = open.message(framing);
-                self.append_structured_data(out, start, Some(record));
+                (if record.is_decoded() { kind } else { UNDECODED }, self.elements.usual(sequence))
             }
-            Format::Rfc3164 => {
-                self.head[self.moment_at..self.moment_at + 15].copy_from_slice(self.local.format(moment));
-                let own =
-                    if self.shape.name_in_rfc3164 { short(self.shape.hostname.as_bytes()).len() } else { 0 };
-                self.append_head(out, record, self.moment_at + 16, own);
-                if !record.is_decoded() {
-                    out.extend_from_slice(UNDECODED);
-                    out.extend_from_slice(b": ");
-                }
+            Format::Rfc3164 if record.is_decoded() => (&b""[..], &b""[..]),
+            Format::Rfc3164 => (UNDECODED, &b": "[..]),
+        };
+        let prefix = if record.needs_prefix { TYPE.len() + kind.len() + MSG.len() } else { 0 };
+        let (own, other) = match &self.node {
+            Some((_, Some(host))) if record.node.is_some() => {
+                own_and_other(&self.shape, self.moment_at, host)
             }
+            _ => (self.head.len()..self.head.len(), &b""[..]),
+        };
+        let before = self.head.len() - LENGTH_ROOM - own.len() + other.len() + word.len();
+        // Right at once, unless something in the text is escaped or cut, or the data are not the usual.
+        let open = framing.open_at(out.len(), before + data.len() + prefix + record.text.len());
+        let from = open.put_length(&mut self.head);
+        out.extend_from_slice(&self.head[from..own.start]);
+        if own.end < self.head.len() {
+            out.extend_from_slice(other);
+            out.extend_from_slice(&self.head[own.end..]);
+        }
+        if !word.is_empty() {
+            out.extend_from_slice(word);
+        }
+        let roomy = usual && before + data.len() <= limit.saturating_sub(text::MARK_MAX + 1);
+        match self.shape.format {
+            Format::Rfc5424 if !roomy => {
+                self.elements.append(out, open.message(), limit, Some(sequence), Some(record));
+            }
+            _ => out.extend_from_slice(data),
         }
         if record.needs_prefix {
-            out.extend_from_slice(b"type=");
-            if let Some(kind) = record.kind {
-                append_kind(out, kind);
-            }
-            out.extend_from_slice(b" msg=");
+            out.extend_from_slice(TYPE);
+            out.extend_from_slice(kind);
+            out.extend_from_slice(MSG);
         }
         text::append(out, record.text);
-        if text::cut(out, open.message(framing), self.limit) {
+        if text::cut(out, open.message(), limit) {
             self.cut += 1;
         }
         framing.close(out, &open);
         batch.end_message(record.stamp, true);
     }
 
-    /// Appends the head, with the name of the record's node in the place of our own at `at..at + own` if
-    /// another machine wrote it.
-    fn append_head(&self, out: &mut BytesMut, record: &Record<'_>, at: usize, own: usize) {
-        match &self.node {
-            Some((_, Some(host))) if record.node.is_some() && own > 0 => {
-                let name = match self.shape.format {
-                    Format::Rfc5424 => host.as_bytes(),
-                    Format::Rfc3164 => short(host.as_bytes()),
-                };
-                out.extend_from_slice(&self.head[..at]);
-                out.extend_from_slice(name);
-                out.extend_from_slice(&self.head[at + own..]);
-            }
-            _ => out.extend_from_slice(&self.head),
+    /// Writes the moment into the head.
+    #[inline]
+    fn show_moment(&mut self, moment: u64) {
+        if self.moment == Some(moment) {
+            return;
+        }
+        self.moment = Some(moment);
+        let place = &mut self.head[self.moment_at..];
+        match self.shape.format {
+            Format::Rfc5424 => place[..24].copy_from_slice(self.utc.format(moment)),
+            Format::Rfc3164 => place[..15].copy_from_slice(self.local.format(moment)),
         }
     }
 
@@ -301,7 +283,7 @@ impl Encoder {
         let out = &mut batch.bytes;
         let framing = self.shape.framing;
         let pri = pri(self.shape.facility, Severity::WARNING);
-        let open = framing.open(out, self.head.len() + 200);
+        let open = framing.open(out, self.head.len() + 180);
         let (id, sentence) = describe(notice);
         match self.shape.format {
             Format::Rfc5424 => {
@@ -310,8 +292,8 @@ impl Encoder {
                 out.extend_from_slice(b" ");
                 out.extend_from_slice(self.shape.hostname.as_bytes());
                 out.extend_from_slice(format!(" audit-relay {} {id}", self.shape.procid).as_bytes());
-                let start = open.message(framing);
-                self.append_structured_data(out, start, None);
+                // No number: the sequence counts records, so a gap is as wide as the loss.
+                self.elements.append(out, open.message(), self.limit, None, None);
             }
             Format::Rfc3164 => {
                 out.extend_from_slice(format!("<{pri}>").as_bytes());
@@ -341,108 +323,34 @@ impl Encoder {
         self.sequence = if sequence == SEQUENCE_MAX { 1 } else { sequence + 1 };
         sequence
     }
-
-    /// Appends ` SD `, a notice having no `record`. `message` is where the message starts. Elements other than
-    /// `meta` are left out where they would leave no room for the mark of a cut: a cut may fall into the
-    /// text only, or the element would stay open.
-    fn append_structured_data(&mut self, out: &mut BytesMut, message: usize, record: Option<&Record<'_>>) {
-        let chosen = self.shape.structured_data;
-        // Notices have no number: the sequence counts records, so a gap is as wide as the loss.
-        let sequence = record.map(|_| self.next_sequence()).filter(|_| chosen.meta);
-        let start = out.len();
-        append_meta(out, sequence);
-        out.extend_from_slice(&self.fixed_data);
-        if let (Some(number), Some(record)) = (chosen.audit, record) {
-            append_audit_element(out, number, record);
-        }
-        if out.len() - message > self.limit.saturating_sub(text::MARK_MAX + 1) {
-            out.truncate(start);
-            append_meta(out, sequence);
-        }
-        out.extend_from_slice(if out.len() == start + 1 { b"- " } else { b" " });
-    }
-}
-
-/// Appends a space and, with a `sequence`, the element `meta`.
-fn append_meta(out: &mut BytesMut, sequence: Option<u32>) {
-    let Some(sequence) = sequence else {
-        return out.extend_from_slice(b" ");
-    };
-    out.extend_from_slice(b" [meta sequenceId=\"");
-    out.extend_from_slice(itoa::Buffer::new().format(sequence).as_bytes());
-    out.extend_from_slice(b"\"]");
 }
 
 /// MSGID of a record whose type or stamp could not be read, and its mark in RFC 3164.
 const UNDECODED: &[u8] = b"UNDECODED";
 
-fn append_kind(out: &mut BytesMut, kind: Kind<'_>) {
-    match kind {
-        Kind::Named(name) => out.extend_from_slice(name),
-        Kind::Numbered(number) => {
-            out.extend_from_slice(b"UNKNOWN[");
-            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            out.extend_from_slice(b"]");
-        }
-    }
-}
+/// What a record that came as a version 0 frame lacks, around its type.
+const TYPE: &[u8] = b"type=";
+const MSG: &[u8] = b" msg=";
 
-fn append_audit_element(out: &mut BytesMut, number: u32, record: &Record<'_>) {
-    out.extend_from_slice(b"[audit@");
+/// Writes the name that auditd prints for a type without one.
+#[cold]
+fn put_unknown(out: &mut Vec<u8>, number: u32) {
+    out.clear();
+    out.extend_from_slice(b"UNKNOWN[");
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-    if let Some(stamp) = record.stamp {
-        out.extend_from_slice(b" serial=\"");
-        out.extend_from_slice(itoa::Buffer::new().format(stamp.serial).as_bytes());
-        out.extend_from_slice(b"\"");
-    }
-    match record.kind {
-        Some(Kind::Named(name)) => append_param(out, b"type", name),
-        // The closing bracket must be escaped.
-        Some(Kind::Numbered(number)) => {
-            out.extend_from_slice(b" type=\"UNKNOWN[");
-            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            out.extend_from_slice(b"\\]\"");
-        }
-        None => {}
-    }
-    if let Some(node) = record.node {
-        append_param(out, b"node", node);
-    }
-    for key in record.keys() {
-        match key {
-            Key::Plain(key) => append_param(out, b"key", key),
-            Key::Encoded(hex) => {
-                let decoded = from_hex(hex);
-                // Several keys of one rule are joined by 0x01.
-                for key in decoded.as_deref().unwrap_or(hex).split(|byte| *byte == 1) {
-                    append_param(out, b"key", key);
-                }
-            }
-        }
-    }
-    out.extend_from_slice(b"]");
+    out.push(b']');
 }
 
-fn append_param(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(name);
-    out.extend_from_slice(b"=\"");
-    text::append_param(out, value);
-    out.extend_from_slice(b"\"");
-}
-
-/// Decodes the kernel's upper-case hex; `None` if `text` is something else.
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
+/// Where in the head our own name stands, and what goes there for a record that the machine `host` wrote.
+fn own_and_other<'a>(shape: &Shape, moment_at: usize, host: &'a Field) -> (Range<usize>, &'a [u8]) {
+    let own = shape.hostname.as_bytes();
+    let (at, own, other) = match shape.format {
+        Format::Rfc5424 => (moment_at + 25, own, host.as_bytes()),
+        Format::Rfc3164 if shape.name_in_rfc3164 => (moment_at + 16, short(own), short(host.as_bytes())),
+        // No name, so nothing in the place of none.
+        Format::Rfc3164 => (moment_at + 16, &b""[..], &b""[..]),
     };
-    let (pairs, rest) = text.as_chunks::<2>();
-    if !rest.is_empty() || pairs.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    (at..at + own.len(), other)
 }
 
 fn describe(notice: &Notice<'_>) -> (&'static str, String) {
@@ -474,6 +382,7 @@ fn short(name: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::audit::Stamp;
+    use crate::syslog::data::VERSION;
     use proptest::prelude::*;
 
     fn shape(format: Format, framing: Framing) -> Shape {

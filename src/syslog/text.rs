@@ -13,8 +13,21 @@
 
 use bytes::BytesMut;
 
-/// Appends `text` by the rules above. One pass; grows `out` only when its room is used up.
+/// Appends `text` by the rules above; grows `out` only when its room is used up. Nearly every record is printable
+/// ASCII and perhaps a 0x1D, so the text is copied as a whole and looked through where it then lies.
+#[inline]
 pub(super) fn append(out: &mut BytesMut, text: &[u8]) {
+    let start = out.len();
+    out.extend_from_slice(text);
+    let clean = clean(&mut out[start..]);
+    if clean < text.len() {
+        out.truncate(start + clean);
+        append_odd(out, &text[clean..]);
+    }
+}
+
+#[inline(never)]
+fn append_odd(out: &mut BytesMut, text: &[u8]) {
     append_with(out, text, |_| None);
 }
 
@@ -73,6 +86,55 @@ fn append_octal(out: &mut BytesMut, byte: u8) {
     out.extend_from_slice(&[b'#', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]);
 }
 
+/// Makes spaces of 0x1D and LF, up to the first block that holds something that needs more room. Returns where that
+/// block starts, or the length of `text`.
+#[inline]
+fn clean(text: &mut [u8]) -> usize {
+    const { assert!(BLOCK.is_multiple_of(SMALL)) };
+    if text.len() < BLOCK { clean_by::<SMALL>(text) } else { clean_by::<BLOCK>(text) }
+}
+
+/// Bytes looked at in one go, without an early exit, so that the compiler makes vector code of it.
+const BLOCK: usize = 64;
+/// The same in a short text.
+const SMALL: usize = 16;
+
+#[inline]
+fn clean_by<const N: usize>(text: &mut [u8]) -> usize {
+    let length = text.len();
+    let blocks = text.as_chunks_mut::<N>().0;
+    let whole = blocks.len() * N;
+    for (at, block) in blocks.iter_mut().enumerate() {
+        if !is_plain(block) && !clean_block(block) {
+            return at * N;
+        }
+    }
+    // The rest is looked at together with what stands before it and is clean already.
+    let good = match text.last_chunk_mut::<N>() {
+        Some(last) => is_plain(last) || clean_block(last),
+        None => clean_block(text),
+    };
+    if good { length } else { whole }
+}
+
+/// True if `block` is printable ASCII.
+#[inline]
+fn is_plain<const N: usize>(block: &[u8; N]) -> bool {
+    !block.iter().fold(false, |odd, byte| odd | (byte.wrapping_sub(0x20) > 0x5e))
+}
+
+/// Makes spaces of 0x1D and LF. False if there is something else that may not stay.
+#[inline]
+fn clean_block(block: &mut [u8]) -> bool {
+    let mut odd = false;
+    for byte in block {
+        let space = *byte == 0x1d || *byte == b'\n';
+        *byte = if space { b' ' } else { *byte };
+        odd |= byte.wrapping_sub(0x20) > 0x5e && *byte != b'\t';
+    }
+    !odd
+}
+
 /// Length of the prefix of `text` that is printable ASCII. Written in blocks without an early exit, so
 /// that the compiler makes vector code of it.
 #[inline]
@@ -94,9 +156,10 @@ pub(super) const MARK_MAX: usize = 37;
 
 /// Cuts the message in `out[start..]` down to `limit` bytes, its end saying how long it was. Cuts between
 /// characters and not inside a `#ooo`. Returns whether anything was cut.
+#[inline]
 pub(super) fn cut(out: &mut BytesMut, start: usize, limit: usize) -> bool {
     let full = out.len() - start;
-    cut_as(out, start, limit, full)
+    full > limit && cut_as(out, start, limit, full)
 }
 
 /// As [`cut`], for a message that may be cut already: its mark then names the length that it had at first.
@@ -164,6 +227,51 @@ mod tests {
         }
     }
 
+    /// The table at the top, character by character.
+    fn reference(input: &[u8]) -> Vec<u8> {
+        let mut out = String::new();
+        let octal = |out: &mut String, bytes: &[u8]| {
+            bytes.iter().for_each(|byte| out.push_str(&format!("#{byte:03o}")));
+        };
+        for chunk in input.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '\x1d' | '\n' => out.push(' '),
+                    '\t' => out.push('\t'),
+                    _ if character.is_control() => octal(&mut out, character.to_string().as_bytes()),
+                    _ => out.push(character),
+                }
+            }
+            octal(&mut out, chunk.invalid());
+        }
+        out.into_bytes()
+    }
+
+    #[test]
+    fn odd_bytes_at_every_offset_of_texts_of_every_length() {
+        for length in (1..70).chain(120..140).chain([191, 192, 193, 255, 256, 257]) {
+            for at in 0..length {
+                for odd in [
+                    &b"\x1d"[..],
+                    b"\n",
+                    b"\t",
+                    b"\0",
+                    b"\x1b",
+                    b"\x7f",
+                    b"\x80",
+                    "\u{fc}".as_bytes(),
+                    b"\xf0\x9f",
+                ] {
+                    let mut input = vec![b'x'; length];
+                    for (place, byte) in input[at..].iter_mut().zip(odd) {
+                        *place = *byte;
+                    }
+                    assert_eq!(text(&input), reference(&input), "{}", input.escape_ascii());
+                }
+            }
+        }
+    }
+
     #[test]
     fn parameters_are_quoted() {
         let mut out = BytesMut::new();
@@ -200,6 +308,20 @@ mod tests {
             let out = String::from_utf8(text(&input)).unwrap();
             prop_assert!(out.chars().all(|c| c == '\t' || !c.is_control()));
             prop_assert!(out.len() >= input.len());
+        }
+
+        #[test]
+        fn as_character_by_character(parts in proptest::collection::vec(
+            prop_oneof![
+                "[ -~]{0,80}".prop_map(String::into_bytes),
+                "[\\x1d\n\t]".prop_map(String::into_bytes),
+                "\\PC{0,4}".prop_map(String::into_bytes),
+                proptest::collection::vec(any::<u8>(), 0..4),
+            ],
+            0..8,
+        )) {
+            let input = parts.concat();
+            prop_assert_eq!(text(&input), reference(&input));
         }
 
         #[test]
