@@ -21,6 +21,7 @@
 //!
 //! Versions 0 and 1 may alternate in one stream, so each payload is judged by its own first bytes.
 
+use super::stamp::Reader;
 use super::{Record, Step, types};
 
 /// Length of the header that versions 0 and 1 have, in bytes.
@@ -103,22 +104,23 @@ pub(super) struct Frames {
     locked: bool,
     /// Bytes of a fixed frame's tail still to be passed over.
     tail: usize,
+    stamps: Reader,
 }
 
 impl Frames {
     /// Finds out the layout from the first frames.
     pub(super) fn detect() -> Self {
-        Self { layout: Layout::Unknown, locked: false, tail: 0 }
+        Self { layout: Layout::Unknown, locked: false, tail: 0, stamps: Reader::default() }
     }
 
     /// Reads exact frames, whatever they look like.
     pub(super) fn exact() -> Self {
-        Self { layout: Layout::Exact, locked: true, tail: 0 }
+        Self { layout: Layout::Exact, locked: true, tail: 0, stamps: Reader::default() }
     }
 
     /// Reads fixed frames, whatever they look like.
     pub(super) fn fixed() -> Self {
-        Self { layout: Layout::Fixed, locked: true, tail: 0 }
+        Self { layout: Layout::Fixed, locked: true, tail: 0, stamps: Reader::default() }
     }
 
     /// Takes the next frame off the front of `input`. `ended` says that nothing will follow.
@@ -223,9 +225,9 @@ impl Frames {
         }
         // 2.6.0 to 2.6.3 wrote version 0 above formatted text, so the text decides, not the version.
         let record = if payload.starts_with(b"audit(") || (header.version == 0 && !looks_formatted(payload)) {
-            Record::from_raw(header.number, payload)
+            Record::read_raw(header.number, payload, &mut self.stamps)
         } else {
-            Record::from_text(payload)
+            Record::read_text(payload, &mut self.stamps)
         };
         if record.text.is_empty() {
             return Step::Empty { consumed: end };

@@ -7,6 +7,7 @@
 //! auditd writes one line at a time, but its end of the socket is a stream: a read returns many lines
 //! and may end inside one.
 
+use super::stamp::Reader;
 use super::{Record, Step};
 
 /// The longest line that stays whole, in bytes without the line end. auditd's own limit is 9225
@@ -19,6 +20,7 @@ pub(super) struct Lines {
     /// Bytes at the start of the input that are known to hold no line end: `0 <= scanned <= input.len()`.
     /// Kept between calls, so that a line that arrives in many reads is searched once.
     scanned: usize,
+    stamps: Reader,
 }
 
 impl Lines {
@@ -39,7 +41,7 @@ impl Lines {
         if consumed == 0 {
             return Step::More;
         }
-        let record = Record::from_text(line);
+        let record = Record::read_text(line, &mut self.stamps);
         if record.text.is_empty() { Step::Empty { consumed } } else { Step::Record { record, consumed } }
     }
 }

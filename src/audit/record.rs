@@ -13,7 +13,8 @@
 
 use core::fmt;
 
-use super::{stamp, types};
+use super::stamp::{self, Reader};
+use super::types;
 
 /// The moment and number that all records of one event share.
 ///
@@ -76,8 +77,13 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Reads a line, or the payload of a version 1 frame.
-    #[inline]
     pub fn from_text(text: &'a [u8]) -> Self {
+        Self::read_text(text, &mut Reader::default())
+    }
+
+    /// As [`Record::from_text`], for one record of a stream: `stamps` keeps what they share.
+    #[inline]
+    pub(super) fn read_text(text: &'a [u8], stamps: &mut Reader) -> Self {
         let text = trim_nul(text);
         let mut rest = text;
         let mut node = None;
@@ -97,19 +103,24 @@ impl<'a> Record<'a> {
             }
             rest = skip_space(&after[end..]);
         }
-        let stamp = rest.strip_prefix(b"msg=").and_then(stamp::parse);
+        let stamp = rest.strip_prefix(b"msg=").and_then(|text| stamps.read(text));
         Self { text, needs_prefix: false, node, kind, stamp }
     }
 
     /// Reads the payload of a version 0 frame whose header names record number `number`.
-    #[inline]
     pub fn from_raw(number: u32, payload: &'a [u8]) -> Self {
+        Self::read_raw(number, payload, &mut Reader::default())
+    }
+
+    /// As [`Record::from_raw`], for one record of a stream.
+    #[inline]
+    pub(super) fn read_raw(number: u32, payload: &'a [u8], stamps: &mut Reader) -> Self {
         let kind = match types::name(number) {
             Some(name) => Kind::Named(name.as_bytes()),
             None => Kind::Numbered(number),
         };
         let text = trim_nul(payload);
-        Self { text, needs_prefix: true, node: None, kind: Some(kind), stamp: stamp::parse(text) }
+        Self { text, needs_prefix: true, node: None, kind: Some(kind), stamp: stamps.read(text) }
     }
 
     /// True if type and stamp were both found.

@@ -1,6 +1,6 @@
 //! Numbers and names at the front of a record, read eight bytes at a time.
 //!
-//! Promise: [`parse`] and [`graphic_prefix`] give for any bytes what reading them one by one gives; the tests
+//! Promise: [`Reader::read`] and [`graphic_prefix`] give for any bytes what reading them one by one gives; the tests
 //! hold them against that. Law: what does not have the usual shape is read one by one, never guessed.
 //!
 //! auditd prints ten digits of seconds from 2001 to 2286 and three of milliseconds, so nearly every stamp has
@@ -23,27 +23,61 @@ const fn all(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// Reads `audit(SEC.MSEC:SERIAL)`. MSEC is a count of milliseconds, not a decimal fraction: auditd
-/// prints three digits, senders on the network may print fewer.
-#[inline]
-pub(super) fn parse(text: &[u8]) -> Option<Stamp> {
-    match text.first_chunk::<FRONT>() {
-        Some(front) => parse_front(front).or_else(|| parse_any(text)),
-        None => parse_short(text),
+/// Reads stamps, one after the other. The records of an event share theirs, so the last one is kept.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Text of the last stamp of the usual shape, with zeros behind it.
+    last: [u64; 4],
+    /// The bits of the last word that are its text's; nothing is kept as long as they are none.
+    mask: u64,
+    stamp: Stamp,
+}
+
+impl Reader {
+    /// Reads `audit(SEC.MSEC:SERIAL)`. MSEC is a count of milliseconds, not a decimal fraction: auditd
+    /// prints three digits, senders on the network may print fewer.
+    #[inline]
+    pub(super) fn read(&mut self, text: &[u8]) -> Option<Stamp> {
+        match text.first_chunk::<FRONT>() {
+            Some(front) if self.repeats(front) => Some(self.stamp),
+            Some(front) => self.read_anew(front, text),
+            None => self.read_short(text),
+        }
+    }
+
+    /// An end-of-event record has nothing behind its stamp.
+    #[inline(never)]
+    fn read_short(&mut self, text: &[u8]) -> Option<Stamp> {
+        let mut front = [0; FRONT];
+        front[..text.len()].copy_from_slice(text);
+        if self.repeats(&front) { Some(self.stamp) } else { self.read_anew(&front, text) }
+    }
+
+    #[inline]
+    fn repeats(&self, front: &[u8; FRONT]) -> bool {
+        let differs = |at: usize| word(front, 8 * at) ^ self.last[at];
+        // Milliseconds and serial differ first.
+        self.mask != 0
+            && (differs(2) | differs(1) | differs(0)) == 0
+            && (word(front, 24) & self.mask) == self.last[3]
+    }
+
+    #[inline(never)]
+    fn read_anew(&mut self, front: &[u8; FRONT], text: &[u8]) -> Option<Stamp> {
+        let Some((stamp, end)) = parse_front(front) else {
+            return parse_any(text);
+        };
+        self.stamp = stamp;
+        // It ends at offset 23 to 30. One that ends before the last word is not kept: only the first serials are so short.
+        self.mask = u64::MAX.checked_shr(8 * (32 - end)).unwrap_or(0);
+        self.last = [word(front, 0), word(front, 8), word(front, 16), word(front, 24) & self.mask];
+        Some(stamp)
     }
 }
 
-/// An end-of-event record has nothing behind its stamp.
-#[inline(never)]
-fn parse_short(text: &[u8]) -> Option<Stamp> {
-    let mut front = [0; FRONT];
-    front[..text.len()].copy_from_slice(text);
-    parse_front(&front).or_else(|| parse_any(text))
-}
-
-/// Reads the usual shape; `None` says only that `front` does not have it.
+/// Reads the usual shape, and gives the offset behind it; `None` says only that `front` does not have it.
 #[inline]
-fn parse_front(front: &[u8; FRONT]) -> Option<Stamp> {
+fn parse_front(front: &[u8; FRONT]) -> Option<(Stamp, u32)> {
     let open = word(front, 0);
     let seconds = word(front, 8);
     let middle = word(front, 16);
@@ -65,7 +99,7 @@ fn parse_front(front: &[u8; FRONT]) -> Option<Stamp> {
         return None;
     }
     let serial = u32::try_from(value(serial << (64 - 8 * count))).ok()?;
-    Some(Stamp { ms, serial })
+    Some((Stamp { ms, serial }, 22 + count))
 }
 
 #[inline]
@@ -156,6 +190,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn parse(text: &[u8]) -> Option<Stamp> {
+        Reader::default().read(text)
+    }
+
     /// As [`parse`], byte by byte alone.
     fn reference(text: &str) -> Option<Stamp> {
         parse_any(text.as_bytes())
@@ -204,6 +242,27 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_that_nearly_repeats_the_last_one() {
+        for last in [
+            "audit(1795424551.650:6839): a0=1 a1=2",
+            "audit(1795424551.650:68390123): x",
+            "audit(1795424551.650:6): a0=1 a1=2",
+        ] {
+            for at in 0..last.len() {
+                for byte in 0..=u8::MAX {
+                    let mut reader = Reader::default();
+                    assert!(reader.read(last.as_bytes()).is_some());
+                    let mut text = last.as_bytes().to_vec();
+                    text[at] = byte;
+                    assert_eq!(reader.read(&text), parse_any(&text), "{}", text.escape_ascii());
+                    assert_eq!(reader.read(&text[..at]), parse_any(&text[..at]), "{}", text.escape_ascii());
+                    assert_eq!(reader.read(last.as_bytes()), reference(last));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_byte_ends_a_name_or_does_not() {
         for at in 0..20 {
             for byte in 0..=u8::MAX {
@@ -216,6 +275,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn one_after_the_other(texts in proptest::collection::vec(
+            "audit\\(179542455[01]\\.65[01]:[1-3]{0,3}(0000)?\\)?(: x{0,8})?", 1..40,
+        )) {
+            let mut reader = Reader::default();
+            for text in texts {
+                prop_assert_eq!(reader.read(text.as_bytes()), reference(&text), "{}", text);
+            }
+        }
+
         #[test]
         fn as_byte_by_byte(text in prop_oneof![
             "audit\\([0-9]{9,11}\\.[0-9]{2,4}:[0-9]{0,11}\\)[ -~]{0,20}",

@@ -71,14 +71,23 @@ impl Open {
     #[inline]
     pub(super) fn put_length(&self, room: &mut [u8]) -> usize {
         if self.before > 0 {
-            let mut rest = self.expected;
-            for digit in room[LENGTH_ROOM - self.before..LENGTH_ROOM - 1].iter_mut().rev() {
-                *digit = b'0' + (rest % 10).to_le_bytes()[0];
-                rest /= 10;
+            let digits = &mut room[LENGTH_ROOM - self.before..LENGTH_ROOM - 1];
+            if let ([hundreds, tens, ones], Ok(length)) = (&mut *digits, u16::try_from(self.expected)) {
+                // As good as all: no loop, no wide division.
+                *hundreds = digit(length / 100);
+                *tens = digit(length / 10 % 10);
+                *ones = digit(length % 10);
+            } else {
+                digits.copy_from_slice(itoa::Buffer::new().format(self.expected).as_bytes());
             }
         }
         LENGTH_ROOM - self.before
     }
+}
+
+#[inline]
+fn digit(value: u16) -> u8 {
+    b'0' + value.to_le_bytes()[0]
 }
 
 /// The message has become longer or shorter than was expected.

@@ -120,11 +120,12 @@ fn clean_by<const N: usize>(text: &mut [u8]) -> usize {
 /// True if `block` is printable ASCII.
 #[inline]
 fn is_plain<const N: usize>(block: &[u8; N]) -> bool {
-    !block.iter().fold(false, |odd, byte| odd | (byte.wrapping_sub(0x20) > 0x5e))
+    // As signed numbers: without a comparison of unsigned ones in SSE2, this takes half as much.
+    !block.iter().fold(false, |odd, byte| odd | (byte.wrapping_add(0x60).cast_signed() > -34))
 }
 
 /// Makes spaces of 0x1D and LF. False if there is something else that may not stay.
-#[inline]
+#[inline(never)]
 fn clean_block(block: &mut [u8]) -> bool {
     let mut odd = false;
     for byte in block {
