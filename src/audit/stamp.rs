@@ -172,10 +172,7 @@ fn parse_number(text: &[u8], end: u8) -> Option<(u64, &[u8])> {
 pub(super) fn graphic_prefix(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(bytes) = text[at..].first_chunk() {
-        let word = u64::from_le_bytes(*bytes);
-        let low = word & all(0x7f);
-        // The top bit of each byte below 0x21, of 0x7f, and of those from 0x80 on. Nothing is carried.
-        let odd = (!(low + all(0x5f)) | (low + all(1)) | word) & all(0x80);
+        let odd = not_graphic(u64::from_le_bytes(*bytes));
         if odd != 0 {
             return at + (odd.trailing_zeros() / 8) as usize;
         }
@@ -183,6 +180,25 @@ pub(super) fn graphic_prefix(text: &[u8]) -> usize {
     }
     let rest = &text[at..];
     at + rest.iter().position(|byte| !byte.is_ascii_graphic()).unwrap_or(rest.len())
+}
+
+/// As [`graphic_prefix`], for 16 bytes and without a loop.
+#[inline]
+pub(super) fn graphic_prefix_of(text: &[u8; 16]) -> usize {
+    let first = not_graphic(word(text, 0));
+    let count = if first != 0 {
+        first.trailing_zeros() / 8
+    } else {
+        8 + not_graphic(word(text, 8)).trailing_zeros() / 8
+    };
+    count as usize
+}
+
+/// The top bit of each byte below 0x21, of 0x7f, and of those from 0x80 on. Nothing is carried.
+#[inline]
+fn not_graphic(word: u64) -> u64 {
+    let low = word & all(0x7f);
+    (!(low + all(0x5f)) | (low + all(1)) | word) & all(0x80)
 }
 
 #[cfg(test)]
@@ -270,6 +286,8 @@ mod tests {
                 text[at] = byte;
                 let expected = text.iter().position(|byte| !byte.is_ascii_graphic()).unwrap_or(text.len());
                 assert_eq!(graphic_prefix(&text), expected, "{}", text.escape_ascii());
+                let front = text.first_chunk().unwrap();
+                assert_eq!(graphic_prefix_of(front), expected.min(16), "{}", text.escape_ascii());
             }
         }
     }
