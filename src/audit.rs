@@ -99,7 +99,10 @@ impl Decoder {
 
     /// Decodes the front of `input`: all bytes read so far and not yet consumed. `ended` says that the
     /// stream has ended; then [`Step::More`] means that everything was consumed.
-    #[inline]
+    //
+    // The ways through it are told to the compiler: where it chose by itself, text cost 9 % more or less according to
+    // what stood elsewhere in the program.
+    #[inline(always)]
     pub fn step<'a>(&mut self, input: &'a [u8], ended: bool) -> Step<'a> {
         if matches!(self.form, Form::Undecided) && !self.decide(input, ended) {
             return Step::More;

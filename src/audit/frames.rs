@@ -124,6 +124,7 @@ impl Frames {
     }
 
     /// Takes the next frame off the front of `input`. `ended` says that nothing will follow.
+    #[inline(never)]
     pub(super) fn step<'a>(&mut self, input: &'a [u8], ended: bool) -> Step<'a> {
         if self.tail > 0 {
             let consumed = self.tail.min(input.len());

@@ -25,7 +25,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Takes the next line off the front of `input`. `ended` says that nothing will follow.
-    #[inline]
+    #[inline(always)]
     pub(super) fn step<'a>(&mut self, input: &'a [u8], ended: bool) -> Step<'a> {
         let found = memchr::memchr(b'\n', &input[self.scanned..]).map(|at| self.scanned + at);
         let (line, consumed) = match found {

@@ -82,7 +82,7 @@ impl<'a> Record<'a> {
     }
 
     /// As [`Record::from_text`], for one record of a stream: `stamps` keeps what they share.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read_text(text: &'a [u8], stamps: &mut Reader) -> Self {
         let text = trim_nul(text);
         let Some((name, rest)) = usual_front(text) else {
