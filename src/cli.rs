@@ -157,7 +157,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     tls_crl: Vec<PathBuf>,
     /// How long records may gather before they are read, while they come in quick succession, up to 20ms; 0ms:
-    /// each is read at once [default: 1ms].
+    /// each is read at once [default: 5ms].
     #[arg(long, value_name = "TIME")]
     gather: Option<String>,
     /// 1: one thread reads and sends; 2: one each; auto: one for a socket as auditd's, two for files and pipes

@@ -54,7 +54,7 @@ pub struct Config {
     pub structured_data: StructuredData,
     /// End-of-event records are counted and not forwarded. Default true.
     pub drop_eoe: bool,
-    /// How long records may gather before they are read, while they come in quick succession. Default 1 ms, at
+    /// How long records may gather before they are read, while they come in quick succession. Default 5 ms, at
     /// most [`LONGEST_GATHER`].
     pub gather: Duration,
     /// How many threads do the work.
@@ -220,7 +220,7 @@ impl Settings {
             structured_data: self.structured_data()?,
             drop_eoe: one_of("eoe", self.eoe.as_deref(), &[("drop", true), ("keep", false)])?.unwrap_or(true),
             gather: match self.gather.as_deref().map(units::duration) {
-                None => Duration::from_millis(1),
+                None => Duration::from_millis(5),
                 Some(Ok(time)) if time <= LONGEST_GATHER => time,
                 Some(Ok(_)) => {
                     return Err(format!(

@@ -276,7 +276,7 @@ pub struct Ingest {
     pub reloads: Receiver<Reload>,
     /// Interrupts every wait.
     pub waker: Arc<Notify>,
-    /// How long records may gather in standard input while they come in quick succession; zero: not at all.
+    /// How long records may gather in standard input at most while they come in quick succession; zero: not at all.
     pub gather: Duration,
 }
 

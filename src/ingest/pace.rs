@@ -1,21 +1,23 @@
 //! How often standard input is looked at. Pure; time is an argument.
 //!
 //! Promise: records that come seldom are read at once, one by one; while they come in quick succession, what comes
-//! within one gathering time is read together. Law: nothing waits longer than the gathering time, and no time is
-//! spent waiting after a read that shows the sender to be faster than that.
+//! within one gathering time is read together. Law: no rest is longer than the gathering time, nor than it takes
+//! [`ENOUGH`] bytes to come at the rate of the last ones, so that a steady writer never finds its socket full.
 //!
 //! A record that is read by itself costs a wake-up and a write, some twenty times what its bytes cost; auditd
 //! pays the like on its side and has nothing to win by ours. So network cards moderate their interrupts, and so do
-//! we: a look a millisecond costs next to nothing, whatever the rate.
+//! we.
 
 use std::time::{Duration, Instant};
 
 /// So many reads in less than so many gathering times are quick succession.
 const READS: u8 = 8;
 
-/// A read of this many bytes shows that a writer may soon have to wait: a quarter of what auditd's socket holds of
-/// small records, and two of its fixed frames.
-const BUSY: usize = 16 * 1024;
+/// What may come during a rest: a fifth of what auditd's socket holds of records of a usual size.
+const ENOUGH: u32 = 16 * 1024;
+
+/// A rest shorter than this saves nothing.
+const SHORTEST: Duration = Duration::from_micros(100);
 
 /// Decides, after each read, whether to wait for input or for time to pass.
 #[derive(Debug)]
@@ -26,29 +28,35 @@ pub(super) struct Pace {
     next: usize,
     /// The records come in quick succession.
     flows: bool,
-    /// The last read was a large one.
-    busy: bool,
+    /// What the last read allows.
+    rest: Duration,
 }
 
 impl Pace {
     /// Lets records gather for `gather`; zero: never.
     pub(super) fn new(gather: Duration) -> Self {
-        Self { gather, reads: [None; READS as usize], next: 0, flows: false, busy: false }
+        Self { gather, reads: [None; READS as usize], next: 0, flows: false, rest: Duration::ZERO }
     }
 
     /// How long to leave the input alone now; `None`: wait for what it brings.
     pub(super) fn rest(&self) -> Option<Duration> {
-        (self.flows && !self.busy).then_some(self.gather)
+        (self.flows && self.rest >= SHORTEST).then_some(self.rest)
     }
 
     /// `bytes` were read at `now`.
     pub(super) fn read(&mut self, bytes: usize, now: Instant) {
+        let since = |before: Instant| now.saturating_duration_since(before);
+        let last = (self.next + self.reads.len() - 1) % self.reads.len();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
+        self.rest = match self.reads[last].map(since) {
+            // At the same rate, this long until there is enough.
+            Some(elapsed) => (elapsed.min(self.gather) * ENOUGH / bytes).min(self.gather),
+            None => Duration::ZERO,
+        };
         let oldest = self.reads[self.next].replace(now);
         self.next = (self.next + 1) % self.reads.len();
-        let span = self.gather * u32::from(READS);
-        self.busy = bytes >= BUSY;
         // Once they flow, only a look in vain shows that they do not any more.
-        self.flows |= oldest.is_some_and(|oldest| now.saturating_duration_since(oldest) < span);
+        self.flows |= oldest.is_some_and(|oldest| since(oldest) < self.gather * u32::from(READS));
     }
 
     /// A look after a rest found nothing.
@@ -61,16 +69,17 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const GATHER: Duration = Duration::from_millis(1);
 
-    /// Reads at the given distances; returns what follows each.
-    fn rests(gather: Duration, distances_us: &[u64]) -> Vec<Option<Duration>> {
+    /// Reads of `bytes` at the given distances; returns what follows each.
+    fn rests(gather: Duration, bytes: usize, distances_us: &[u64]) -> Vec<Option<Duration>> {
         let mut pace = Pace::new(gather);
         let mut now = Instant::now();
         let mut read = |distance: &u64| {
             now += Duration::from_micros(*distance);
-            pace.read(200, now);
+            pace.read(bytes, now);
             pace.rest()
         };
         distances_us.iter().map(&mut read).collect()
@@ -78,39 +87,68 @@ mod tests {
 
     #[test]
     fn seldom_records_never_wait() {
-        assert!(rests(GATHER, &[1000; 100]).iter().all(Option::is_none));
+        assert!(rests(GATHER, 200, &[1000; 100]).iter().all(Option::is_none));
         // The records of one event in one burst, a hundred events a second.
         let bursts: Vec<u64> = [10_000, 20, 20, 20, 20, 20].repeat(20);
-        assert!(rests(GATHER, &bursts).iter().all(Option::is_none));
+        assert!(rests(GATHER, 200, &bursts).iter().all(Option::is_none));
     }
 
     #[test]
     fn quick_ones_gather_from_the_ninth_on() {
-        let rests = rests(GATHER, &[500; 20]);
-        assert!(rests[..usize::from(READS)].iter().all(Option::is_none), "{rests:?}");
-        assert!(rests[usize::from(READS)..].iter().all(|rest| *rest == Some(GATHER)), "{rests:?}");
+        let rests = rests(GATHER, 200, &[500; 20]);
+        let (before, after) = rests.split_at(usize::from(READS));
+        assert!(before.iter().all(Option::is_none), "{rests:?}");
+        assert!(after.iter().all(|rest| *rest == Some(GATHER)), "{rests:?}");
     }
 
     #[test]
     fn a_gathering_time_of_zero_is_none() {
-        assert!(rests(Duration::ZERO, &[0; 100]).iter().all(Option::is_none));
+        assert!(rests(Duration::ZERO, 200, &[0; 100]).iter().all(Option::is_none));
     }
 
     #[test]
-    fn a_busy_writer_is_not_kept_waiting_and_a_look_in_vain_ends_it() {
+    fn the_faster_they_come_the_shorter_the_rest() {
+        let last = |bytes, distance| *rests(GATHER, bytes, &[distance; 20]).last().unwrap();
+        // 8 KiB in half a millisecond: as much again in the next, and that is enough.
+        assert_eq!(last(8 * 1024, 500), Some(GATHER));
+        assert_eq!(last(16 * 1024, 500), Some(Duration::from_micros(500)));
+        assert_eq!(last(32 * 1024, 500), Some(Duration::from_micros(250)));
+        // A flood is read as fast as it comes.
+        assert_eq!(last(61 * 1024, 300), None);
+    }
+
+    #[test]
+    fn a_look_in_vain_ends_the_flow() {
         let mut pace = Pace::new(GATHER);
-        let now = Instant::now();
-        for _ in 0..=READS {
+        let mut now = Instant::now();
+        let mut read = |pace: &mut Pace| {
+            now += GATHER / 2;
             pace.read(200, now);
-        }
-        assert_eq!(pace.rest(), Some(GATHER));
-        pace.read(BUSY, now);
-        assert_eq!(pace.rest(), None);
-        pace.read(BUSY - 1, now);
+        };
+        (0..=READS).for_each(|_| read(&mut pace));
         assert_eq!(pace.rest(), Some(GATHER));
         pace.found_nothing();
         assert_eq!(pace.rest(), None);
-        pace.read(200, now);
+        (0..READS).for_each(|_| read(&mut pace));
         assert_eq!(pace.rest(), None);
+        read(&mut pace);
+        assert_eq!(pace.rest(), Some(GATHER));
+    }
+
+    proptest! {
+        #[test]
+        fn no_rest_is_longer_than_it_may_be(
+            reads in prop::collection::vec((0u64..20_000, 0usize..200_000), 1..100),
+            gather_us in 0u64..20_000,
+        ) {
+            let gather = Duration::from_micros(gather_us);
+            let mut pace = Pace::new(gather);
+            let mut now = Instant::now();
+            for (distance, bytes) in reads {
+                now += Duration::from_micros(distance);
+                pace.read(bytes, now);
+                prop_assert!(pace.rest().is_none_or(|rest| (SHORTEST..=gather).contains(&rest)));
+            }
+        }
     }
 }
