@@ -25,6 +25,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::{Pid, getppid};
 use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -203,6 +204,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         let mut locks = tokio::time::interval(LOCK_PERIODS.0);
         let patience = self.started + self.config.drain_timeout + SUCCESSION;
         let mut waits = true;
+        let (mut reading, mut again) = (None, false);
         loop {
             tokio::select! {
                 _ = &mut input_end => break,
@@ -228,10 +230,16 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                         stopped = true;
                         break;
                     }
-                    Wish::Reload => self.reload().await,
+                    // A reading that is under way may have begun before the change.
+                    Wish::Reload if reading.is_some() => again = true,
+                    Wish::Reload => reading = Some(self.read_again()),
                     Wish::Report => self.write_report(),
                     Wish::Nothing => {}
                 },
+                read = finished(&mut reading), if reading.is_some() => {
+                    reading = std::mem::take(&mut again).then(|| self.read_again());
+                    self.take_up(read);
+                }
                 _ = clock.tick() => self.pipeline.read_clock(),
             }
         }
@@ -270,11 +278,14 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         self.last_report()
     }
 
-    async fn reload(&mut self) {
-        // A disk that hangs must hold up neither input nor outputs.
+    /// Begins to read the configuration. A disk that hangs must hold up nothing else.
+    fn read_again(&self) -> JoinHandle<Result<Config, String>> {
         let read_again = Arc::clone(&self.read_again);
-        let read = tokio::task::spawn_blocking(move || read_again()).await;
-        match read.unwrap_or_else(|error| Err(error.to_string())) {
+        tokio::task::spawn_blocking(move || read_again())
+    }
+
+    fn take_up(&mut self, read: Result<Config, String>) {
+        match read {
             Ok(config) => {
                 let old = &self.config;
                 for (changed, key) in [
@@ -344,6 +355,14 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
 /// Queue sizes of the destinations, in an order that does not depend on the file's.
 fn queue_sizes(config: &Config) -> std::collections::BTreeMap<&str, usize> {
     config.destinations.iter().map(|d| (d.url.as_str(), d.queue_size)).collect()
+}
+
+/// Waits for a reading that has begun.
+async fn finished(reading: &mut Option<JoinHandle<Result<Config, String>>>) -> Result<Config, String> {
+    match reading {
+        Some(reading) => reading.await.unwrap_or_else(|error| Err(error.to_string())),
+        None => std::future::pending().await,
+    }
 }
 
 async fn wish(signals: &AsyncFd<SignalFd>, auditd: Option<Pid>) -> Wish {

@@ -287,7 +287,7 @@ impl Ingest {
             lane.counters.begin(0);
         }
         let mut decoder = Decoder::new(self.form);
-        let mut pace = Pace::new(self.gather);
+        let mut pace = Pace::new(if input.may_gather() { self.gather } else { Duration::ZERO });
         let end = loop {
             let stop = self.shared.stop.load(Ordering::Acquire);
             if stop && !self.shared.read_what_is_there.load(Ordering::Acquire) {
@@ -328,7 +328,7 @@ impl Ingest {
     /// Waits for the next records: until there are some, or, while they come one close behind the other, until
     /// some have gathered.
     async fn next(&self, input: &mut Input, pace: &mut Pace) -> std::io::Result<Event> {
-        let event = match pace.rest() {
+        let event = match pace.rest(Instant::now()) {
             Some(time) if self.has_caught_up().await => {
                 // Nothing else on this thread has anything to do, so the whole of it rests: a wait on the runtime would
                 // be woken by every record. What comes meanwhile waits in the kernel.

@@ -1,7 +1,7 @@
 //! 1 READ: standard input, in large blocks.
 //!
 //! Promise: whatever has arrived is read at once, in one call; the wait for it can always be interrupted.
-//! Law: never blocks the thread it runs on, whatever kind of file standard input is.
+//! Law: never blocks the thread it runs on, except for a file, whose reads end by themselves.
 //!
 //! auditd writes each record by itself and its socket holds only about 278 of them (21 frames of the
 //! fixed form), so every moment that passes before the next read is taken from the whole host's audit.
@@ -12,8 +12,9 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
+use nix::sys::socket::{MsgFlags, SockType, getsockopt, recv, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -50,6 +51,9 @@ enum Source {
 pub struct Input {
     source: Source,
     is_socket: bool,
+    /// A byte stream: what one read leaves behind is nothing, if there was room for more.
+    is_stream_socket: bool,
+    may_gather: bool,
     /// The last read left nothing behind.
     drained: bool,
     buffer: Box<[u8]>,
@@ -64,7 +68,8 @@ impl Input {
     /// # Errors
     /// The system has no descriptor left.
     pub fn new(source: BorrowedFd<'_>) -> io::Result<Self> {
-        let is_socket = getsockopt(&source, sockopt::SockType).is_ok();
+        let kind = getsockopt(&source, sockopt::SockType);
+        let flags = OFlag::from_bits_truncate(fcntl(source, FcntlArg::F_GETFL)?);
         let source = source.try_clone_to_owned()?;
         let source = match sys::watch_input(source) {
             Ok(watched) => Source::Watched(watched),
@@ -72,7 +77,22 @@ impl Input {
             Err((_, error)) => return Err(error),
         };
         let buffer = vec![0; Decoder::MAX_PENDING + READ].into_boxed_slice();
-        Ok(Self { source, is_socket, drained: true, buffer, start: 0, end: 0 })
+        Ok(Self {
+            is_socket: kind.is_ok(),
+            is_stream_socket: kind == Ok(SockType::Stream),
+            may_gather: matches!(source, Source::Watched(_)) && !flags.contains(OFlag::O_NONBLOCK),
+            source,
+            drained: true,
+            buffer,
+            start: 0,
+            end: 0,
+        })
+    }
+
+    /// False if nothing may wait in this input: a file is read as fast as it goes, and the dispatcher of auditd 2.x,
+    /// which alone makes standard input non-blocking, throws away what its full socket does not take (`disp_qos`).
+    pub fn may_gather(&self) -> bool {
+        self.may_gather
     }
 
     /// Bytes read and not yet consumed.
@@ -114,7 +134,7 @@ impl Input {
                     Ok(count) => {
                         // The kernel had no more. What comes from now on is reported anew, so the next wait need
                         // not find out by a read in vain.
-                        if count < room.len() {
+                        if count < room.len() && self.is_stream_socket {
                             ready.clear_ready();
                         }
                         break count;
@@ -148,7 +168,7 @@ impl Input {
 
     fn taken(&mut self, count: usize) -> Event {
         let room = self.buffer.len() - self.end;
-        self.drained = count < room && matches!(self.source, Source::Watched(_));
+        self.drained = count < room && self.is_stream_socket;
         self.end += count;
         if count == 0 { Event::Ended } else { Event::Data(count) }
     }

@@ -431,7 +431,8 @@ impl Output {
                 }
                 continue;
             }
-            let asks = ended || link.tells() || ask_at.is_some_and(|at| at <= Instant::now());
+            let asks =
+                ended || link.tells() || consumer.is_tight() || ask_at.is_some_and(|at| at <= Instant::now());
             let arrived = if asks { link.settle(&mut self.hand, &consumer, &counters) } else { None };
             let all_arrived = arrived.is_some_and(|position| self.hand.all_written_is(position));
             if ended && all_arrived {
@@ -466,7 +467,8 @@ impl Output {
                     Some(at)
                 }
             };
-            consumer.set_caught_up(true);
+            // Of several outputs at one queue, one cannot speak for the others.
+            consumer.set_caught_up(!self.balanced);
             tokio::select! {
                 biased;
                 batch = consumer.next(), if !ended => match batch {

@@ -1,8 +1,9 @@
 //! How often standard input is looked at. Pure; time is an argument.
 //!
 //! Promise: records that come seldom are read at once, one by one; while they come in quick succession, what comes
-//! within one gathering time is read together. Law: no rest is longer than the gathering time, nor than it takes
-//! [`ENOUGH`] bytes to come at the rate of the last ones, so that a steady writer never finds its socket full.
+//! within one gathering time is read together. Law: no rest lasts longer than the gathering time, nor than it takes
+//! [`ENOUGH`] bytes to come at the rate of the last ones, counted from the last read, work included; so a steady writer
+//! never finds its socket full because of a rest.
 //!
 //! A record that is read by itself costs a wake-up and a write, some twenty times what its bytes cost; auditd
 //! pays the like on its side and has nothing to win by ours. So network cards moderate their interrupts, and so do
@@ -28,19 +29,20 @@ pub(super) struct Pace {
     next: usize,
     /// The records come in quick succession.
     flows: bool,
-    /// What the last read allows.
-    rest: Duration,
+    /// Until when the last read allows to leave the input alone.
+    until: Option<Instant>,
 }
 
 impl Pace {
     /// Lets records gather for `gather`; zero: never.
     pub(super) fn new(gather: Duration) -> Self {
-        Self { gather, reads: [None; READS as usize], next: 0, flows: false, rest: Duration::ZERO }
+        Self { gather, reads: [None; READS as usize], next: 0, flows: false, until: None }
     }
 
-    /// How long to leave the input alone now; `None`: wait for what it brings.
-    pub(super) fn rest(&self) -> Option<Duration> {
-        (self.flows && self.rest >= SHORTEST).then_some(self.rest)
+    /// How long to leave the input alone from `now` on; `None`: wait for what it brings.
+    pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
+        let left = self.until.filter(|_| self.flows)?.saturating_duration_since(now);
+        (left >= SHORTEST).then_some(left)
     }
 
     /// `bytes` were read at `now`.
@@ -48,11 +50,9 @@ impl Pace {
         let since = |before: Instant| now.saturating_duration_since(before);
         let last = (self.next + self.reads.len() - 1) % self.reads.len();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
-        self.rest = match self.reads[last].map(since) {
-            // At the same rate, this long until there is enough.
-            Some(elapsed) => (elapsed.min(self.gather) * ENOUGH / bytes).min(self.gather),
-            None => Duration::ZERO,
-        };
+        // At the same rate, this long until there is enough. Where twice as much has come, we are the slow ones.
+        let rest = |elapsed: Duration| now + (elapsed.min(self.gather) * ENOUGH / bytes).min(self.gather);
+        self.until = self.reads[last].filter(|_| bytes < 2 * ENOUGH).map(since).map(rest);
         let oldest = self.reads[self.next].replace(now);
         self.next = (self.next + 1) % self.reads.len();
         // Once they flow, only a look in vain shows that they do not any more.
@@ -80,7 +80,7 @@ mod tests {
         let mut read = |distance: &u64| {
             now += Duration::from_micros(*distance);
             pace.read(bytes, now);
-            pace.rest()
+            pace.rest(now)
         };
         distances_us.iter().map(&mut read).collect()
     }
@@ -112,9 +112,23 @@ mod tests {
         // 8 KiB in half a millisecond: as much again in the next, and that is enough.
         assert_eq!(last(8 * 1024, 500), Some(GATHER));
         assert_eq!(last(16 * 1024, 500), Some(Duration::from_micros(500)));
-        assert_eq!(last(32 * 1024, 500), Some(Duration::from_micros(250)));
-        // A flood is read as fast as it comes.
+        assert_eq!(last(31 * 1024, 620), Some(Duration::from_micros(320)));
+        // A flood is read as fast as it comes, also where our own work makes the time between two reads long.
         assert_eq!(last(61 * 1024, 300), None);
+        assert_eq!(last(61 * 1024, 5_000), None);
+    }
+
+    #[test]
+    fn work_counts_as_rest() {
+        let mut pace = Pace::new(GATHER);
+        let start = Instant::now();
+        for n in 0..20 {
+            pace.read(200, start + GATHER / 2 * n);
+        }
+        let read = start + GATHER / 2 * 19;
+        assert_eq!(pace.rest(read), Some(GATHER));
+        assert_eq!(pace.rest(read + GATHER / 4), Some(GATHER * 3 / 4));
+        assert_eq!(pace.rest(read + GATHER), None);
     }
 
     #[test]
@@ -124,15 +138,15 @@ mod tests {
         let mut read = |pace: &mut Pace| {
             now += GATHER / 2;
             pace.read(200, now);
+            pace.rest(now)
         };
-        (0..=READS).for_each(|_| read(&mut pace));
-        assert_eq!(pace.rest(), Some(GATHER));
+        let rests: Vec<_> = (0..=READS).map(|_| read(&mut pace)).collect();
+        assert_eq!(rests.last(), Some(&Some(GATHER)));
         pace.found_nothing();
-        assert_eq!(pace.rest(), None);
-        (0..READS).for_each(|_| read(&mut pace));
-        assert_eq!(pace.rest(), None);
-        read(&mut pace);
-        assert_eq!(pace.rest(), Some(GATHER));
+        let rests: Vec<_> = (0..=READS).map(|_| read(&mut pace)).collect();
+        let (last, before) = rests.split_last().unwrap();
+        assert!(before.iter().all(Option::is_none), "{rests:?}");
+        assert_eq!(*last, Some(GATHER));
     }
 
     proptest! {
@@ -147,7 +161,7 @@ mod tests {
             for (distance, bytes) in reads {
                 now += Duration::from_micros(distance);
                 pace.read(bytes, now);
-                prop_assert!(pace.rest().is_none_or(|rest| (SHORTEST..=gather).contains(&rest)));
+                prop_assert!(pace.rest(now).is_none_or(|rest| (SHORTEST..=gather).contains(&rest)));
             }
         }
     }
