@@ -102,7 +102,10 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
 /// Tells whoever waits how far it is.
 fn progress(done: usize, all: usize, contestant: &Contestant, run: &Result<serde_json::Value, String>) {
     let figure = match run {
-        Ok(report) => format!("{} CPU s per million", report["target"]["cpu_s_per_million"]),
+        Ok(report) => match &report["target"]["cpu_s_per_million"] {
+            serde_json::Value::Null => "took no record".to_owned(),
+            cost => format!("{cost} CPU s per million"),
+        },
         Err(why) => why.clone(),
     };
     let to = trial::name_of(contestant.to);

@@ -100,9 +100,9 @@ impl Report {
         per(records as f64, self.seconds())
     }
 
-    /// CPU seconds per million measured lines.
-    fn per_million(&self, seconds: f64) -> f64 {
-        per(seconds * 1e6, self.driven.written.saturating_sub(self.begun().written) as f64)
+    /// CPU seconds per million measured lines; `None` if there were none.
+    fn per_million(&self, seconds: f64) -> Option<f64> {
+        per_million(seconds, self.driven.written.saturating_sub(self.begun().written))
     }
 
     /// The exit code's meaning. `allow_loss` forgives what became of the records, not a broken run.
@@ -124,8 +124,8 @@ impl Report {
         !self.scheduled || self.driven.keeper.kept()
     }
 
-    /// CPU seconds of the target per million lines written.
-    fn cpu_s_per_million(&self) -> f64 {
+    /// CPU seconds of the target per million lines written; `None` if none was.
+    fn cpu_s_per_million(&self) -> Option<f64> {
         self.per_million(self.outcome.user_s + self.outcome.system_s)
     }
 }
@@ -150,6 +150,11 @@ pub(crate) fn us(ns: u64) -> f64 {
 /// `amount / by`, or 0 if there is nothing to divide by.
 pub(crate) fn per(amount: f64, by: f64) -> f64 {
     if by > 0.0 { amount / by } else { 0.0 }
+}
+
+/// `seconds` per million of `count`; `None` of nothing, which is not cheap but no figure.
+pub(crate) fn per_million(seconds: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| seconds * 1e6 / count as f64)
 }
 
 pub(crate) fn round(value: f64, digits: i32) -> f64 {
@@ -241,7 +246,7 @@ pub(crate) mod tests {
         warm.driven.warmed = None;
         assert_eq!(
             (&warm.json()["rate"], &warm.json()["target"]["cpu_s_per_million"]),
-            (&json!(0.0), &json!(0.0))
+            (&json!(0.0), &Value::Null)
         );
     }
 
@@ -267,5 +272,10 @@ pub(crate) mod tests {
         let table = report(9, 10).table();
         assert!(table.contains("lost         1\n"), "{table}");
         assert!(table.contains("first gaps   9-9\n"), "{table}");
+        let table = report(0, 0).table();
+        assert!(
+            table.contains("target       - s CPU per million records written (- user, - system)\n"),
+            "{table}"
+        );
     }
 }

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::ledger::Tally;
-use crate::report::{Judgement, latency_head, latency_json, latency_line, line, per, round, us};
+use crate::report::{Judgement, latency_head, latency_json, latency_line, line, per, per_million, round, us};
 use crate::send::Sent;
 use crate::sink::Received;
 
@@ -201,14 +201,15 @@ impl Traffic {
                 "tls_errors": received.tls_errors,
                 "socket_drops": received.socket_drops,
                 "cpu_s": round(*cpu_s, 6),
-                "cpu_s_per_million": round(per(cpu_s * 1e6, received.messages as f64), 6),
+                "cpu_s_per_million": per_million(*cpu_s, received.messages).map(|cost| round(cost, 6)),
             })),
         })
     }
 }
 
 fn cpu(seconds: f64, messages: u64) -> String {
-    format!("{seconds:.2} s CPU, {:.3} s per million messages", per(seconds * 1e6, messages as f64))
+    let each = per_million(seconds, messages).map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
+    format!("{seconds:.2} s CPU, {each} s per million messages")
 }
 
 fn sender_lines(out: &mut String, sent: &Sent) {
@@ -260,7 +261,7 @@ fn sender_json(sent: &Sent) -> Value {
         "bytes": sent.bytes,
         "seconds": round(sent.last_ns.saturating_sub(sent.first_ns) as f64 / 1e9, 6),
         "cpu_s": round(sent.cpu_s, 6),
-        "cpu_s_per_million": round(per(sent.cpu_s * 1e6, sent.messages as f64), 6),
+        "cpu_s_per_million": per_million(sent.cpu_s, sent.messages).map(|cost| round(cost, 6)),
         "blocked": sent.blocked,
         "blocked_s": round(sent.blocked_ns as f64 / 1e9, 6),
         "scheduled": sent.scheduled,

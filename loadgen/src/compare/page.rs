@@ -63,7 +63,8 @@ pub(super) fn html(
 fn verdict(ranked: &[&Entry], to: Transport) -> Option<(Tone, String)> {
     let relay = ranked.iter().find(|entry| entry.contestant.name == RELAY)?;
     let cost = cost_of(ranked, RELAY)?;
-    let faults: u64 = ["/lost", "/duplicated", "/torn"].iter().filter_map(|pointer| relay.sum(pointer)).sum();
+    let faults: Option<u64> =
+        ["/lost", "/duplicated", "/torn"].iter().map(|pointer| relay.sum(pointer)).sum();
     let ratios: Vec<f64> = ranked
         .iter()
         .filter(|entry| kind(entry) == Kind::Other)
@@ -77,10 +78,15 @@ fn verdict(ranked: &[&Entry], to: Transport) -> Option<(Tone, String)> {
         let high = ratios.iter().copied().fold(0.0, f64::max);
         format!(" The others spend {low:.1} to {high:.1} times its CPU time.")
     };
-    Some(if relay.remarks().is_empty() && faults == 0 {
-        (Tone::Good, format!("To {to}: {RELAY} lost, repeated or tore no record.{others}"))
-    } else {
-        (Tone::Bad, format!("To {to}: {RELAY} lost, repeated or tore {faults} records, see below.{others}"))
+    Some(match faults {
+        Some(0) if relay.remarks().is_empty() => {
+            (Tone::Good, format!("To {to}: {RELAY} lost, repeated or tore no record.{others}"))
+        }
+        Some(faults) => (
+            Tone::Bad,
+            format!("To {to}: {RELAY} lost, repeated or tore {faults} records, see below.{others}"),
+        ),
+        None => (Tone::Bad, format!("To {to}: {RELAY} did not run in every round, see below.{others}")),
     })
 }
 
@@ -98,7 +104,7 @@ fn bars(ranked: &[&Entry], to: Transport) -> Bars {
     let bars = ranked.iter().map(|entry| {
         let cpu = entry.cpu();
         let text = cpu.map_or_else(
-            || "did not run".to_owned(),
+            || "no figure".to_owned(),
             |Spread { median, min, max }| {
                 let ratio = relay.map(|relay| format!("   × {:.1}", median / relay)).unwrap_or_default();
                 format!("{median:.2} s  ({min:.2} to {max:.2}){ratio}")
@@ -221,6 +227,10 @@ mod tests {
         assert!(html.contains("tore no record. The others spend 20.0 to 20.0 times"), "{html}");
         let html = page(&[peers(), vec![entry(RELAY, &[0.5], 2)]].concat(), false);
         assert!(html.contains("tore 3 records, see below."), "{html}");
+        let mut failed = entry(RELAY, &[0.5], 0);
+        failed.runs.push(Err("gone".to_owned()));
+        let html = page(&[peers(), vec![failed]].concat(), false);
+        assert!(html.contains("did not run in every round"), "{html}");
         assert!(!page(&peers(), false).contains("verdict good"));
     }
 

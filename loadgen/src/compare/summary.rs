@@ -1,7 +1,7 @@
 //! What the trials of all contestants add up to: medians with their spread, ratios, faults.
 //!
 //! *Promise:* every figure is a median over the rounds, with the lowest and the highest where it matters; faults are
-//! sums over the rounds. A contestant that failed is in the table, with the reason.
+//! sums over the rounds, and absent if one of them is missing. A contestant that failed is in the table, with the reason.
 //! *Law:* pure; no round is left out for being far from the others.
 
 use std::fmt::Write as _;
@@ -70,9 +70,12 @@ impl Entry {
         Some(points.iter().filter_map(|point| Some((point[0].as_f64()?, point[1].as_f64()?))).collect())
     }
 
-    /// A count over all rounds; `None` if it is not counted.
+    /// A count over all rounds; `None` if it is not counted, or a round is missing.
     pub(super) fn sum(&self, pointer: &str) -> Option<u64> {
-        self.reports().map(|report| report.pointer(pointer)?.as_u64()).sum()
+        if self.runs.is_empty() {
+            return None;
+        }
+        self.runs.iter().map(|run| run.as_ref().ok()?.pointer(pointer)?.as_u64()).sum()
     }
 
     /// What should be known before the figures are believed.
@@ -267,6 +270,7 @@ pub(super) mod tests {
             report["target"]["exit_code"] = 3.into();
             report["generator"]["kept_plan"] = false.into();
         }
+        assert_eq!(failed.sum("/lost"), None, "two rounds are claimed, one is counted");
         let table = table(&[failed], Transport::Tcp, false);
         for words in ["did not run: no socket", "exit code 3", "did not keep its plan"] {
             assert!(table.contains(words), "{table}");
@@ -280,6 +284,18 @@ pub(super) mod tests {
         let entries = [nothing, entry("peer", &[1.0], 0)];
         let ranked = ranking(&entries, Transport::Tcp);
         assert_eq!(ranked[1].contestant.name, "nothing");
-        assert_eq!(ranked[1].json()["cpu_s_per_million"], Value::Null);
+        for figure in ["cpu_s_per_million", "lost", "duplicated", "reordered", "torn"] {
+            assert_eq!(ranked[1].json()[figure], Value::Null, "{figure}");
+        }
+    }
+
+    #[test]
+    fn a_contestant_that_took_nothing_is_not_the_cheapest() {
+        let mut idle = entry("idle", &[1.0], 0);
+        if let Ok(report) = &mut idle.runs[0] {
+            report["target"]["cpu_s_per_million"] = Value::Null;
+        }
+        let entries = [idle, entry("peer", &[1.0], 0)];
+        assert_eq!(ranking(&entries, Transport::Tcp)[1].contestant.name, "idle");
     }
 }

@@ -17,7 +17,7 @@ const SCHEMA: u32 = 1;
 impl Report {
     /// The run as a JSON object.
     pub(super) fn json(&self) -> Value {
-        let per_million = |seconds: f64| round(self.per_million(seconds), 6);
+        let per_million = |seconds: f64| self.per_million(seconds).map(|cost| round(cost, 6));
         let begun = self.begun();
         let outcome = &self.outcome;
         let conditions: Map<String, Value> =

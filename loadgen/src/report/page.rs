@@ -158,7 +158,8 @@ impl Report {
         if let Some(tally) = self.tally() {
             out.push(figure("lost", thousands(tally.lost), &share(tally.lost, tally.sent)));
         }
-        out.push(figure("CPU", format!("{:.3}", self.cpu_s_per_million()), "s per million"));
+        let cpu = self.cpu_s_per_million().map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
+        out.push(figure("CPU", cpu, "s per million"));
         let rss = self
             .outcome
             .peak_rss_kib

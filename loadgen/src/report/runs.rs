@@ -38,12 +38,7 @@ pub(super) const KEYS: [Key; 8] = [
     Key { head: "p99 us", path: ["latency_us", "p99"], digits: 1, of: |run| latency(run, 0.99) },
     Key { head: "p99.9 us", path: ["latency_us", "p999"], digits: 1, of: |run| latency(run, 0.999) },
     Key { head: "max us", path: ["latency_us", "max"], digits: 1, of: |run| latency(run, 1.0) },
-    Key {
-        head: "CPU s/M",
-        path: ["target", "cpu_s_per_million"],
-        digits: 3,
-        of: |run| Some(run.cpu_s_per_million()),
-    },
+    Key { head: "CPU s/M", path: ["target", "cpu_s_per_million"], digits: 3, of: Report::cpu_s_per_million },
     Key {
         head: "RSS KiB",
         path: ["target", "max_rss_kib"],
@@ -110,7 +105,8 @@ impl Runs {
     /// The run whose details are told, and its number, counted from 1.
     pub(super) fn chosen(&self) -> (usize, &Report) {
         let mut by_cost: Vec<(usize, &Report)> = (1..).zip(self.all()).collect();
-        by_cost.sort_by(|a, b| a.1.cpu_s_per_million().total_cmp(&b.1.cpu_s_per_million()));
+        let cost = |run: &Report| run.cpu_s_per_million().unwrap_or(f64::INFINITY);
+        by_cost.sort_by(|a, b| cost(a.1).total_cmp(&cost(b.1)));
         by_cost.get((by_cost.len() - 1) / 2).copied().unwrap_or((1, &self.first))
     }
 

@@ -106,11 +106,12 @@ impl Report {
     /// What the target spent, and how it ended.
     pub(super) fn target_lines(&self) -> Vec<Line> {
         let outcome = &self.outcome;
+        let show = |cost: Option<f64>| cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
         let cost = format!(
-            "{:.3} s CPU per million records written ({:.3} user, {:.3} system)",
-            self.cpu_s_per_million(),
-            self.per_million(outcome.user_s),
-            self.per_million(outcome.system_s)
+            "{} s CPU per million records written ({} user, {} system)",
+            show(self.cpu_s_per_million()),
+            show(self.per_million(outcome.user_s)),
+            show(self.per_million(outcome.system_s))
         );
         let rss = outcome.peak_rss_kib.map_or_else(|| "-".to_owned(), |kib| format!("{kib} KiB"));
         let processes = match outcome.processes {
