@@ -33,7 +33,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::{Value, json};
 
-use self::args::{KernelArgs, Load};
+use self::args::{KernelArgs, Load, LogFormat};
 use self::auditd::{Auditd, Place};
 use self::guard::{Guard, Task};
 use self::load::{Done, Schedule, Text};
@@ -95,8 +95,12 @@ pub(crate) fn run(args: &KernelArgs) -> Result<ExitCode, Failure> {
     check(args, &found)?;
     let place = Place::make(&args.work, args.root.as_deref())
         .map_err(Failure::when(format!("making a directory in {}", args.work.display())))?;
-    let task =
-        Task { found, key: format!("audit-loadgen-{}", std::process::id()), directory: place.here.clone() };
+    let task = Task {
+        found,
+        key: format!("audit-loadgen-{}", std::process::id()),
+        directory: place.here.clone(),
+        attached: args.attach,
+    };
     let guard = Guard::start(&task).map_err(Failure::when("starting the guard"))?;
     let measured = measure(args, audit, &place, &task);
     let (restored, whole) = match guard.finish() {
@@ -123,6 +127,14 @@ fn check(args: &KernelArgs, found: &Status) -> Result<(), Failure> {
             "kernel needs root: it starts auditd and changes the kernel's audit status",
         ));
     }
+    let to = args.to();
+    let has_path = matches!(to, Transport::Unix | Transport::UnixStream);
+    if args.sink_path.is_some() && !has_path {
+        return Err(Failure::usage("only --to unix and unix-stream have a --sink-path"));
+    }
+    if args.attach && to != Transport::None && args.sink_path.is_none() {
+        return Err(Failure::usage("with --attach the sink is --to unix or unix-stream at a --sink-path"));
+    }
     if args.attach {
         if found.pid == 0 || found.enabled == 0 {
             return Err(Failure::usage(
@@ -132,12 +144,6 @@ fn check(args: &KernelArgs, found: &Status) -> Result<(), Failure> {
         if found.enabled == 2 && args.load != Load::User {
             return Err(Failure::usage(
                 "the rules are locked until the next boot; only --load user is possible",
-            ));
-        }
-        let to = args.to();
-        if to != Transport::None && args.sink_path.is_none() {
-            return Err(Failure::usage(
-                "with --attach the sink is --to unix or unix-stream at a --sink-path",
             ));
         }
         return Ok(());
@@ -221,7 +227,8 @@ fn drive(
 ) -> Result<(Report, Option<Auditd>), Failure> {
     let mut text = Text::new(args.size.into());
     let judge = match args.load {
-        Load::User => Audited::marked(text.tail()),
+        // What the auditd that runs was told about its format is not known.
+        Load::User => Audited::marked(text.tail(args.attach || args.log_format == LogFormat::Raw)),
         Load::Exec | Load::Open => Audited::keyed(&task.key),
     };
     let mut expected = Expected::Audited(Box::new(judge));
@@ -261,9 +268,9 @@ fn drive(
             }
             let done = loading.join().map_err(|_| Failure::usage("the loading thread panicked"))?;
             let done = done.map_err(Failure::when("making load"))?;
-            wait_for_arrivals(args, &done, &mut watcher, &shared, interrupt, sink.is_some());
-            let watched_ns = clock.now() - began;
-            Ok((done, watcher.finish(), watched_ns))
+            let arrived = || sink.is_some().then(|| shared.arrived.load(Ordering::Relaxed));
+            let looked_ns = wait_for_arrivals(args, &done, &mut watcher, arrived, interrupt, &clock);
+            Ok((done, watcher.finish(), looked_ns - began))
         })();
         // The plugin ends with auditd, so that the sink sees the end of its connection.
         if let Some(auditd) = &mut auditd {
@@ -299,26 +306,35 @@ fn drive(
     Ok((report, auditd))
 }
 
-/// Waits until everything has arrived, or nothing more does.
+/// Waits until everything has arrived, or nothing more does. Returns when the processes were last looked at: just after
+/// the last arrival, so that waiting for what is lost is in nobody's bill; without a sink at the end.
 fn wait_for_arrivals(
     args: &KernelArgs,
     done: &Done,
     watcher: &mut Watcher,
-    shared: &Shared,
+    arrived: impl Fn() -> Option<u64>,
     interrupt: &Interrupt,
-    has_sink: bool,
-) {
+    clock: &Clock,
+) -> u64 {
     let mut quiet = Duration::ZERO;
-    let mut last = u64::MAX;
-    while quiet < args.linger && !interrupt.look() {
-        let arrived = shared.arrived.load(Ordering::Relaxed);
-        if args.load == Load::User && has_sink && arrived >= done.count {
-            break;
+    let mut last = arrived();
+    watcher.look();
+    let mut looked_ns = clock.now();
+    loop {
+        let all = args.load == Load::User && last.is_some_and(|last| last >= done.count);
+        if all || quiet >= args.linger || interrupt.look() {
+            return looked_ns;
         }
-        quiet = if arrived == last { quiet + PERIOD } else { Duration::ZERO };
-        last = arrived;
         std::thread::sleep(PERIOD);
-        watcher.look();
+        let now = arrived();
+        quiet = if now == last { quiet + PERIOD } else { Duration::ZERO };
+        if now != last || now.is_none() {
+            watcher.look();
+            looked_ns = clock.now();
+        } else {
+            watcher.look_at_kernel();
+        }
+        last = now;
     }
 }
 

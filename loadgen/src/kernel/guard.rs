@@ -42,6 +42,8 @@ pub(super) struct Task {
     pub(super) key: String,
     /// The run's working directory.
     pub(super) directory: PathBuf,
+    /// The auditd is another's: nothing but the rule is the run's, so nothing else is put back.
+    pub(super) attached: bool,
 }
 
 impl Guard {
@@ -95,6 +97,7 @@ impl Task {
             "backlog_wait_time": found.backlog_wait_time,
             "key": self.key,
             "directory": self.directory.to_string_lossy(),
+            "attached": self.attached,
         })
     }
 
@@ -113,6 +116,7 @@ impl Task {
             },
             key: task["key"].as_str()?.to_owned(),
             directory: task["directory"].as_str()?.into(),
+            attached: task["attached"].as_bool()?,
         })
     }
 }
@@ -169,7 +173,26 @@ fn restore(task: &Task) -> (String, bool) {
         end(pid, &task.directory);
         done.push(format!("auditd {pid} ended"));
     }
-    let found = &task.found;
+    if task.attached {
+        done.push("nothing else was changed".to_owned());
+    } else {
+        restore_status(&mut audit, &task.found, &mut done, &mut failed);
+    }
+    match fs::remove_dir_all(&task.directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            failed.push(format!("removing {}: {error}", task.directory.display()));
+        }
+        _ => {}
+    }
+    if failed.is_empty() {
+        (format!("audit state restored: {}", done.join("; ")), true)
+    } else {
+        (format!("AUDIT STATE NOT RESTORED: {}; done: {}", failed.join("; "), done.join("; ")), false)
+    }
+}
+
+/// Puts the kernel's switches back, and waits until it has forgotten the run's auditd.
+fn restore_status(audit: &mut Audit, found: &Status, done: &mut Vec<String>, failed: &mut Vec<String>) {
     let change = Change {
         enabled: Some(found.enabled),
         failure: Some(found.failure),
@@ -182,7 +205,7 @@ fn restore(task: &Task) -> (String, bool) {
     if !is_there && let Err(error) = audit.change(&change) {
         failed.push(format!("setting the audit status: {error}"));
     }
-    match wait_for(&mut audit, found) {
+    match wait_for(audit, found) {
         Ok(_) => done.push(format!(
             "enabled {}, failure {}, rate {}, backlog limit {}, backlog wait time {}, auditd {}, as found",
             found.enabled,
@@ -193,17 +216,6 @@ fn restore(task: &Task) -> (String, bool) {
             if found.pid == 0 { "none".to_owned() } else { found.pid.to_string() },
         )),
         Err(error) => failed.push(error.to_string()),
-    }
-    match fs::remove_dir_all(&task.directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            failed.push(format!("removing {}: {error}", task.directory.display()));
-        }
-        _ => {}
-    }
-    if failed.is_empty() {
-        (format!("audit state restored: {}", done.join("; ")), true)
-    } else {
-        (format!("AUDIT STATE NOT RESTORED: {}; done: {}", failed.join("; "), done.join("; ")), false)
     }
 }
 
@@ -294,6 +306,7 @@ mod tests {
             },
             key: "a \"key\"".into(),
             directory: "/var/tmp/audit-loadgen".into(),
+            attached: true,
         };
         assert_eq!(Task::from_json(&task.to_json().to_string()), Some(task));
         assert_eq!(Task::from_json("{}"), None);

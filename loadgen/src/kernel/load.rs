@@ -16,8 +16,8 @@ use super::netlink::Audit;
 
 /// TRUSTED_APP: what any program may write, and auditd passes on.
 pub(super) const RECORD_TYPE: u16 = 1121;
-/// What a message ends with. The last sixteen bytes may be missing at the other end: auditd 4.2 and 4.2.1 lose them
-/// where they pass the kernel's own text on (log_format RAW).
+/// What a message ends with. With log_format RAW the last sixteen bytes may be missing at the other end: auditd 4.2 and
+/// 4.2.1 lose them where they pass the kernel's own text on.
 const END: &[u8] = b" exe=\"/usr/bin/audit-loadgen\" res=success end=the-last-bytes";
 const MAY_BE_LOST: usize = 16;
 const START: &[u8] = b"op=load";
@@ -48,10 +48,17 @@ pub(super) struct Done {
     pub(super) first_ns: u64,
     /// How well the schedule was kept.
     pub(super) keeper: Keeper,
-    /// Times the kernel held the sender.
-    pub(super) held: u64,
-    /// For how long in all.
-    pub(super) held_ns: u64,
+    /// How the kernel held the sender; of storms not known.
+    pub(super) held: Option<Held>,
+}
+
+/// Waits that the kernel imposed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    /// How many.
+    pub(super) times: u64,
+    /// For how long in all, ns.
+    pub(super) ns: u64,
 }
 
 /// A message's text and where its mark is.
@@ -71,9 +78,10 @@ impl Text {
         Self { bytes }
     }
 
-    /// What must follow the mark where the message arrives.
-    pub(super) fn tail(&self) -> &[u8] {
-        &self.bytes[START.len() + mark::LEN..self.bytes.len() - 1 - MAY_BE_LOST]
+    /// What must follow the mark where the message arrives: everything, or `may_be_cut` all but the end.
+    pub(super) fn tail(&self, may_be_cut: bool) -> &[u8] {
+        let lost = if may_be_cut { MAY_BE_LOST } else { 0 };
+        &self.bytes[START.len() + mark::LEN..self.bytes.len() - 1 - lost]
     }
 
     fn number(&mut self, sequence: u64, due_ns: u64, late_ns: u64) -> &[u8] {
@@ -102,9 +110,9 @@ pub(super) fn send(
         count: 0,
         first_ns: plan.intended(0).unwrap_or_else(|| clock.now()),
         keeper: Keeper::new(tolerance_ns),
-        held: 0,
-        held_ns: 0,
+        held: None,
     };
+    let mut held = Held::default();
     let mut frame = Vec::new();
     let mut now = clock.now();
     while done.count < count && !stop.load(Ordering::Relaxed) {
@@ -127,13 +135,13 @@ pub(super) fn send(
         done.count += 1;
         let after = clock.now();
         if after - now > HELD_NS {
-            done.held += 1;
-            done.held_ns += after - now;
+            held.times += 1;
+            held.ns += after - now;
             done.keeper.blocked(after - now);
         }
         now = after;
     }
-    Ok(done)
+    Ok(Done { held: Some(held), ..done })
 }
 
 #[cfg(test)]
@@ -144,7 +152,9 @@ mod tests {
     fn a_text_has_its_size_and_its_mark() {
         for size in [120, 140, 8000] {
             let mut text = Text::new(size);
-            let tail = text.tail().to_vec();
+            let tail = text.tail(true).to_vec();
+            assert!(text.tail(false).ends_with(b"end=the-last-bytes"));
+            assert_eq!(text.tail(false).len(), tail.len() + MAY_BE_LOST);
             let bytes = text.number(7, 1_795_424_551_000_000_001, 3).to_vec();
             assert_eq!(bytes.len(), size + 1);
             assert_eq!(bytes.last(), Some(&0));

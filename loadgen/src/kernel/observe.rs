@@ -1,12 +1,14 @@
 //! Watches the processes, the kernel's audit status and auditd's queue while records flow.
 //!
 //! *Promise:* CPU time is the kernel's own account in nanoseconds (`schedstat` of every thread), from the first look
-//! to the last; nothing is injected into what is watched.
+//! to the last; nothing is injected into what is watched. auditd is asked for its queue once, after the last look, so
+//! that its answer is not in its bill.
 //! *Law:* what cannot be read is absent, not zero. A thread that ends between two looks keeps what it had at the last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,10 +17,10 @@ use super::netlink::{Audit, Status};
 
 /// Pause between two looks.
 pub(super) const PERIOD: Duration = Duration::from_millis(100);
-/// Looks between two questions for auditd's state, which it answers by writing a file.
-const LOOKS_PER_STATE: u32 = 10;
-/// How long auditd may take to answer.
-const STATE_PATIENCE: Duration = Duration::from_secs(1);
+/// Looks between two searches for plugins that were started again.
+const LOOKS_PER_SEARCH: u32 = 10;
+/// How long auditd may take to write its state report.
+const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One process's account.
 #[derive(Clone, Debug)]
@@ -155,7 +157,7 @@ fn kauditd() -> Option<u32> {
 /// auditd's account of its queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Queue {
-    /// Records in it when it was last asked.
+    /// Records in it when it was asked, at the end.
     pub(super) current: Option<u64>,
     /// The most that were ever in it, by auditd's own count.
     pub(super) max: Option<u64>,
@@ -230,34 +232,25 @@ impl Watcher {
         for process in &mut self.seen.processes {
             process.look(true);
         }
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS_PER_SEARCH) {
+            self.find_plugins();
+        }
+        self.look_at_kernel();
+    }
+
+    /// Looks at the kernel's audit status only: what the processes spend from now on is not counted.
+    pub(super) fn look_at_kernel(&mut self) {
         if let Ok(status) = self.audit.status() {
             self.seen.after = status;
             self.seen.backlog_max = self.seen.backlog_max.max(status.backlog);
         }
-        self.looks += 1;
-        if self.looks.is_multiple_of(LOOKS_PER_STATE) {
-            self.read_state();
-            self.ask_state();
-            self.find_plugins();
-        }
     }
 
-    /// Takes the last look; auditd must still run.
+    /// Asks auditd for its queue and returns what was seen; auditd must still run.
     pub(super) fn finish(mut self) -> Seen {
-        self.look();
-        let before = self.state().map(|(modified, _)| modified);
-        self.ask_state();
-        let mut waited = Duration::ZERO;
-        while waited < STATE_PATIENCE {
-            std::thread::sleep(PERIOD);
-            waited += PERIOD;
-            // A file that is being written is read again.
-            if self.state().is_some_and(|(modified, _)| Some(modified) != before) {
-                std::thread::sleep(PERIOD);
-                break;
-            }
-        }
-        self.read_state();
+        self.look_at_kernel();
+        self.seen.queue = self.ask_state().as_deref().map(Queue::parse).unwrap_or_default();
         self.seen
     }
 
@@ -270,32 +263,41 @@ impl Watcher {
         }
     }
 
-    fn ask_state(&self) {
+    /// auditd's state report, written now; `None` if it does not write one.
+    fn ask_state(&self) -> Option<String> {
+        // Since 4.1.2 in /run/audit. Through its own root, as it may have another.
+        let files = ["run/audit/auditd.state", "run/auditd.state"]
+            .map(|name| PathBuf::from(format!("/proc/{}/root/{name}", self.auditd)));
+        let before = files.each_ref().map(modified);
         // An auditd that is gone shows everywhere else.
         let _ = kill(Pid::from_raw(self.auditd.cast_signed()), Signal::SIGCONT);
-    }
-
-    /// auditd's state report and when it was written.
-    fn state(&self) -> Option<(std::time::SystemTime, String)> {
-        // Since 4.1.2 in /run/audit. Through its own root, as it may have another.
-        ["run/audit/auditd.state", "run/auditd.state"].iter().find_map(|name| {
-            let path = format!("/proc/{}/root/{name}", self.auditd);
-            Some((fs::metadata(&path).ok()?.modified().ok()?, fs::read_to_string(&path).ok()?))
-        })
-    }
-
-    fn read_state(&mut self) {
-        if let Some((_, text)) = self.state() {
-            let now = Queue::parse(&text);
-            let seen = &mut self.seen.queue;
-            *seen = Queue {
-                current: now.current.or(seen.current),
-                max: now.max.max(seen.max),
-                size: now.size.or(seen.size),
-                overflowed: now.overflowed.max(seen.overflowed),
-            };
+        let mut last = None;
+        let mut waited = Duration::ZERO;
+        while waited < STATE_PATIENCE {
+            std::thread::sleep(PERIOD);
+            waited += PERIOD;
+            let now = fresh(&files, &before);
+            // One that is being written is read again.
+            if now.is_some() && now == last {
+                return now.map(|(_, text)| text);
+            }
+            last = now;
         }
+        None
     }
+}
+
+fn modified(file: &PathBuf) -> Option<SystemTime> {
+    fs::metadata(file).ok()?.modified().ok()
+}
+
+/// The first of `files` that is not the one of `before`, and when it was written: an earlier auditd's report, which may
+/// still lie there, says nothing about this one.
+fn fresh(files: &[PathBuf; 2], before: &[Option<SystemTime>; 2]) -> Option<(SystemTime, String)> {
+    files.iter().zip(before).find_map(|(file, before)| {
+        let now = modified(file).filter(|now| Some(*now) != *before)?;
+        Some((now, fs::read_to_string(file).ok().filter(|text| !text.is_empty())?))
+    })
 }
 
 #[cfg(test)]
@@ -311,6 +313,22 @@ mod tests {
         assert_eq!(Queue::parse(text), expected);
         assert_eq!(Queue::parse(""), Queue::default());
         assert_eq!(Queue::parse("plugin queue overflow detected = yes").overflowed, Some(true));
+    }
+
+    #[test]
+    fn an_earlier_state_report_is_not_taken_for_this_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ["old", "new"].map(|name| directory.path().join(name));
+        fs::write(&files[0], "earlier").unwrap();
+        let before = files.each_ref().map(modified);
+        assert_eq!(fresh(&files, &before), None);
+        fs::write(&files[1], "").unwrap();
+        assert_eq!(fresh(&files, &before), None, "opened, not written");
+        fs::write(&files[1], "ours").unwrap();
+        assert_eq!(fresh(&files, &before).map(|(_, text)| text).as_deref(), Some("ours"));
+        let later = before[0].unwrap() + Duration::from_secs(1);
+        fs::File::options().write(true).open(&files[0]).unwrap().set_modified(later).unwrap();
+        assert_eq!(fresh(&files, &before), Some((later, "earlier".to_owned())), "written again");
     }
 
     #[test]

@@ -50,7 +50,8 @@ struct Account {
     lost: u64,
     duplicated: u64,
     reordered: u64,
-    torn: u64,
+    /// Not known of storms: their records carry no mark that says what they should be.
+    torn: Option<u64>,
 }
 
 impl Report {
@@ -63,7 +64,7 @@ impl Report {
                 lost: tally.lost,
                 duplicated: tally.duplicated,
                 reordered: tally.reordered,
-                torn: tally.torn,
+                torn: Some(tally.torn),
             }
         } else {
             Account {
@@ -71,7 +72,7 @@ impl Report {
                 lost: self.done.count.saturating_sub(judge.events()),
                 duplicated: judge.duplicated,
                 reordered: judge.reordered,
-                torn: 0,
+                torn: None,
             }
         })
     }
@@ -121,7 +122,7 @@ impl Report {
     pub(super) fn exit_code(&self, allow_loss: bool) -> u8 {
         let clean = self.account().is_none_or(|a| {
             let reordered = if self.load == Load::User { a.reordered } else { 0 };
-            a.lost + a.duplicated + a.torn + reordered == 0
+            a.lost + a.duplicated + a.torn.unwrap_or(0) + reordered == 0
         });
         match self.interrupted {
             Some(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
@@ -144,13 +145,13 @@ impl Report {
         line(&mut out, "sent", &format!("{} {}", self.done.count, noun(self.load)));
         if let Some(account) = self.account() {
             let rows = [
-                ("received", account.received),
-                ("lost", account.lost),
-                ("duplicated", account.duplicated),
-                ("reordered", account.reordered),
+                ("received", Some(account.received)),
+                ("lost", Some(account.lost)),
+                ("duplicated", Some(account.duplicated)),
+                ("reordered", Some(account.reordered)),
                 ("torn", account.torn),
             ];
-            for (name, count) in rows {
+            for (name, count) in rows.iter().filter_map(|(name, count)| Some((name, (*count)?))) {
                 line(&mut out, name, &count.to_string());
             }
             if let Some(text) = self.received.as_ref().and_then(|(_, judge)| judge.first_torn.as_ref()) {
@@ -245,12 +246,8 @@ impl Report {
             ),
         };
         line(out, "generator", &plan);
-        if self.done.held > 0 {
-            let text = format!(
-                "held by the kernel {} times, {:.3} s",
-                self.done.held,
-                self.done.held_ns as f64 / 1e9
-            );
+        if let Some(held) = self.done.held.filter(|held| held.times > 0) {
+            let text = format!("held by the kernel {} times, {:.3} s", held.times, held.ns as f64 / 1e9);
             line(out, "", &text);
         }
     }
@@ -272,7 +269,7 @@ impl Report {
             "lost": count(|a| a.lost),
             "duplicated": count(|a| a.duplicated),
             "reordered": count(|a| a.reordered),
-            "torn": count(|a| a.torn),
+            "torn": account.and_then(|a| a.torn),
             "first_torn": self.received.as_ref().and_then(|(_, judge)| judge.first_torn.clone()),
             "records": self.records(),
             "seconds": round(seconds, 6),
@@ -314,8 +311,8 @@ impl Report {
                 "kept_plan": self.done.keeper.kept(),
                 "worst_lag_us": round(us(self.done.keeper.worst_ns()), 1),
                 "late": self.done.keeper.late(),
-                "held": self.done.held,
-                "held_s": round(self.done.held_ns as f64 / 1e9, 6),
+                "held": self.done.held.map(|held| held.times),
+                "held_s": self.done.held.map(|held| round(held.ns as f64 / 1e9, 6)),
                 "interrupted_by_signal": self.interrupted,
             },
             "restored": self.restored,

@@ -88,8 +88,7 @@ pub(super) fn rage(
         count: announced.load(Ordering::Acquire),
         first_ns,
         keeper: keeper.into_inner().unwrap_or_else(PoisonError::into_inner),
-        held: 0,
-        held_ns: 0,
+        held: None,
     })
 }
 
