@@ -3,7 +3,8 @@
 //! *Promise:* one bit per record; from it lost, duplicated and reordered follow exactly. Streams (connections) are
 //! counted each for itself, for order is promised within a stream only; the [`Tally`] sums them up.
 //! *Law (the sum):* `sent = received + torn + lost`, where `received` and `torn` count first arrivals only. A torn
-//! record whose own number is illegible is the one exception: it is counted as torn, and its number as lost.
+//! record whose own number is illegible is the one exception: it is counted as torn, and its number as lost. Where nobody
+//! knows how many were sent, only whole records prove that so many were: a torn one behind them all is in no sum.
 
 use std::fmt;
 
@@ -31,7 +32,7 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Stream {
     seen: Vec<u64>,
-    /// The highest number seen plus one.
+    /// The highest number of a whole record plus one.
     end: u64,
 }
 
@@ -80,7 +81,7 @@ impl fmt::Display for Gap {
 impl Ledger {
     /// A whole record arrived. Returns whether it was the first of its number.
     pub(crate) fn whole(&mut self, number: Number) -> bool {
-        let first = self.arrive(number);
+        let first = self.arrive(number, true);
         self.received += u64::from(first);
         first
     }
@@ -89,7 +90,7 @@ impl Ledger {
     pub(crate) fn torn(&mut self, number: Option<Number>) {
         match number {
             Some(number) if number.sequence < self.end(number.stream).saturating_add(LEAD) => {
-                let first = self.arrive(number);
+                let first = self.arrive(number, false);
                 self.torn += u64::from(first);
             }
             _ => self.torn_anonymous += 1,
@@ -121,9 +122,14 @@ impl Ledger {
         u64::from(begun) + rest.iter().map(|bits| u64::from(bits.count_ones())).sum::<u64>()
     }
 
-    /// The highest sequence number of each stream that arrived, plus one: the least that was sent.
+    /// The highest sequence number of each stream that arrived whole, plus one: the least that was sent.
     pub(crate) fn ends(&self) -> Vec<u64> {
-        self.streams.iter().map(|stream| stream.end).collect()
+        let mut ends: Vec<u64> = self.streams.iter().map(|stream| stream.end).collect();
+        // A stream that only torn records tell of may be none.
+        while ends.last() == Some(&0) {
+            ends.pop();
+        }
+        ends
     }
 
     /// Closes the account: of stream `n` the records `0..sent[n]` were sent. One pass over the bitmaps.
@@ -154,8 +160,8 @@ impl Ledger {
         self.streams.get(usize::from(stream)).map_or(0, |stream| stream.end)
     }
 
-    /// Sets the bit of `number`; returns whether it was clear.
-    fn arrive(&mut self, number: Number) -> bool {
+    /// Sets the bit of `number`; returns whether it was clear. Only one that is `proved` says how many were sent.
+    fn arrive(&mut self, number: Number, proved: bool) -> bool {
         let index = usize::from(number.stream);
         if index >= self.streams.len() {
             self.streams.resize_with(index + 1, Stream::default);
@@ -175,7 +181,7 @@ impl Ledger {
         stream.seen[word] |= bit;
         if sequence < stream.end {
             self.reordered += 1;
-        } else {
+        } else if proved {
             stream.end = sequence + 1;
         }
         true
@@ -309,6 +315,24 @@ mod tests {
         ledger.torn(Some(number(0, 1 << 39)));
         assert_eq!(ledger.tally(&[1]).torn, 1);
         assert!(ledger.ends().is_empty());
+    }
+
+    #[test]
+    fn a_broken_number_does_not_make_millions_lost() {
+        let mut ledger = Ledger::default();
+        for sequence in 0..10 {
+            ledger.whole(number(0, sequence));
+        }
+        ledger.torn(Some(number(0, LEAD)));
+        ledger.torn(Some(number(3, 7)));
+        assert_eq!((ledger.ends(), ledger.overtaken()), (vec![10], 0));
+        let tally = ledger.tally(&ledger.ends());
+        assert_eq!((tally.received, tally.torn, tally.lost), (10, 2, 0));
+        // A whole one behind it proves it.
+        ledger.torn(Some(number(0, 10)));
+        ledger.whole(number(0, 11));
+        let tally = ledger.tally(&ledger.ends());
+        assert_eq!((tally.sent, tally.received, tally.torn, tally.lost), (12, 11, 3, 0));
     }
 
     proptest! {

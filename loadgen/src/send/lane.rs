@@ -274,10 +274,11 @@ impl Lane {
 
     fn send_block(&mut self, desk: &mut Desk, job: &Job, now_ns: u64) -> Result<Turn, Failure> {
         let wire = &mut desk.wire;
+        let index = self.index;
         // Records of the plan that are this lane's among the first `all`.
-        let share = |all: u64| all.saturating_sub(self.index).div_ceil(job.lanes);
+        let share = |all: u64| all.saturating_sub(index).div_ceil(job.lanes);
         let count = share(job.count);
-        let global = |n: u64| n.saturating_mul(job.lanes).saturating_add(self.index);
+        let global = |n: u64| n.saturating_mul(job.lanes).saturating_add(index);
         let due = job.plan.intended(global(self.prepared));
         let expired = job.end_ns.is_some_and(|end| due.unwrap_or(now_ns) >= end);
         if self.prepared >= count || expired || wire.peek().is_none() {
@@ -285,6 +286,7 @@ impl Lane {
             return Ok(Turn::Moved);
         }
         if let Some(due) = due.filter(|&due| due > now_ns) {
+            self.release(now_ns);
             self.done.keeper.caught_up();
             return Ok(Turn::Until(due));
         }
@@ -292,6 +294,8 @@ impl Lane {
         if free == 0 {
             return Ok(Turn::Peer);
         }
+        // What the receiver held up until now excuses the records that leave now.
+        self.release(now_ns);
         let most = if self.link.is_datagrams() { BATCH } else { free } as u64;
         let ready = share(job.plan.due(now_ns)).min(count).min(self.prepared.saturating_add(most));
 
@@ -455,5 +459,62 @@ enum Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::num::NonZeroU64;
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::address::At;
+    use crate::corpus::{Corpus, Envelope, Shape};
+    use crate::sink::Transport;
+
+    #[test]
+    fn what_a_full_receiver_holds_up_is_not_the_senders_lateness() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let listener = UnixListener::bind(&path).unwrap();
+        let address = Address { transport: Transport::UnixStream, place: At::Path(Some(path)) };
+        let link = Link::connect(&address, None, Duration::from_secs(5)).unwrap();
+        let (mut receiver, _) = listener.accept().unwrap();
+        receiver.set_nonblocking(true).unwrap();
+
+        let second = 1_000_000_000;
+        let job = Job {
+            address,
+            plan: Plan::new(second, NonZeroU64::new(100_000)),
+            lanes: 1,
+            count: u64::MAX,
+            end_ns: None,
+            patience_ns: u64::MAX,
+            linger_ns: 0,
+            bare: false,
+        };
+        let mut desk = Desk::new(Corpus::generate(Shape::default()).wire.enveloped(Envelope::Lf));
+        let mut lane = Lane::new(link, None, 0, 0);
+        // One record and one step of the clock at a time, until the receiver holds part of a block back.
+        let step = 10_000;
+        let mut now_ns = second;
+        while lane.turn(&mut desk, &job, now_ns) != Turn::Peer {
+            now_ns += step;
+        }
+        assert_eq!((lane.done.keeper.late(), lane.rest.is_empty()), (0, false));
+        // It wakes up five seconds later.
+        now_ns += 5 * second;
+        let mut room = vec![0; 1 << 20];
+        for _ in 0..20 {
+            while receiver.read(&mut room).is_ok_and(|n| n > 0) {}
+            assert_eq!(lane.turn(&mut desk, &job, now_ns), Turn::Moved);
+        }
+        assert_eq!((lane.done.keeper.late(), lane.done.blocked), (0, 1));
+        // What it does by itself later is its own.
+        now_ns += second;
+        lane.turn(&mut desk, &job, now_ns);
+        assert!(lane.done.keeper.late() > 0);
     }
 }
