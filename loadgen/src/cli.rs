@@ -122,6 +122,9 @@ pub(crate) struct BenchArgs {
     /// Messages come without <PRI>: from a program that passes the lines on as they are
     #[arg(long)]
     pub(crate) bare: bool,
+    /// The process that started this run, which ends with it
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) parent: Option<i32>,
     /// Exit 0 although records were lost, duplicated, reordered or torn
     #[arg(long)]
     pub(crate) allow_loss: bool,

@@ -30,7 +30,6 @@ pub(crate) use self::mark::Number;
 pub(crate) use self::mark::STREAMS;
 pub(crate) use self::marked::Marked;
 pub(crate) use self::replayed::Replayed;
-#[allow(unused_imports, reason = "for loads of many streams")]
 pub(crate) use self::wire::Cursor;
 pub(crate) use self::wire::Wire;
 

@@ -20,7 +20,6 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// A plan of `rate` records a second from `start_ns` on; `None` is "as fast as possible".
-    #[allow(dead_code, reason = "for senders that know nothing but a rate")]
     pub(crate) fn new(start_ns: u64, rate: Option<NonZeroU64>) -> Self {
         Self::paced(start_ns, rate.map(Pace::Constant))
     }

@@ -91,6 +91,9 @@ pub(crate) fn main(args: &SendArgs) -> Result<ExitCode, Failure> {
     if args.corpus.trace.is_some() && connections > 1 {
         return Err(Failure::usage("a --trace is sent once, on one connection"));
     }
+    if matches!(args.to, Goal::Server(_)) && args.manner.is_set() {
+        return Err(Failure::usage("--sink-stall and the like are for a receiver of its own: --to self:tcp"));
+    }
     let Corpus { wire, mut expected } = build_corpus(&args.corpus.corpus())?;
     expected.expect_streams(connections);
     let (sink, address) = match &args.to {

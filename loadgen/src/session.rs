@@ -1,5 +1,7 @@
 //! One run from beginning to end: binds the sink, starts the target, plays auditd, waits, counts, reports.
 //!
+//! *Promise:* a run that could be made is reported, whatever the program under test did; one that could not says why
+//! and what to do. Options that would have no effect are refused.
 //! *Law:* everything that costs time is prepared before the clock of the schedule starts; the order of the end is
 //! fixed: last record, end of stdin, exit of the target, last arrival, account.
 
@@ -15,6 +17,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use clap::Parser as _;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
@@ -120,6 +123,10 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     };
 
     drive::close_inherited();
+    if let Some(parent) = bench.parent {
+        end_with(parent)?;
+    }
+    check_sink(&bench)?;
     if bench.to == Transport::None && (bench.hgrm.is_some() || bench.hlog.is_some()) {
         return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
@@ -131,6 +138,27 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     write_files(&bench, &runs)?;
     io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
     Ok(exit_code(runs.judge(bench.allow_loss)))
+}
+
+/// Ends this process when `parent` ends, which started it.
+fn end_with(parent: i32) -> Result<(), Failure> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(Failure::when("tying the run to its parent"))?;
+    if nix::unistd::getppid().as_raw() == parent {
+        Ok(())
+    } else {
+        Err(Failure::usage("the process that started this run is gone"))
+    }
+}
+
+/// Refuses what the receiver asked for would not do.
+fn check_sink(bench: &BenchArgs) -> Result<(), Failure> {
+    if bench.sink_path.is_some() && !matches!(bench.to, Transport::Unix | Transport::UnixStream) {
+        return Err(Failure::usage("only --to unix and unix-stream have a --sink-path"));
+    }
+    if bench.to == Transport::None && bench.manner.is_set() {
+        return Err(Failure::usage("--sink-stall and the like need a sink, and --to none has none"));
+    }
+    Ok(())
 }
 
 /// The exit code of a run that was made.
@@ -163,7 +191,7 @@ pub(crate) fn command_line() -> String {
 }
 
 /// `argument` as a shell must be given it.
-fn quote(argument: &str) -> String {
+pub(crate) fn quote(argument: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(harmless) {
         argument.to_owned()

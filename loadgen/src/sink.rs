@@ -3,8 +3,8 @@
 //! *Promise:* every message is judged against what was sent and stamped with the time the read that brought it
 //! returned.
 //! *Law:* never pushes back unless it is asked to (`manner`): one thread does nothing but read and judge, with no
-//! allocation per record and large receive buffers; what the kernel still dropped at this socket is reported as such,
-//! not as the target's loss.
+//! allocation per record and large receive buffers; what the kernel still dropped at this socket is told as well
+//! (`socket_drops`): it is among what is lost, but not by the target.
 //!
 //! A Unix datagram socket is the exception nobody can avoid: its queue holds `net.unix.max_dgram_qlen` messages.
 

@@ -8,8 +8,12 @@ use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const LOADGEN: &str = env!("CARGO_BIN_EXE_audit-loadgen");
@@ -56,7 +60,7 @@ fn have(what: &str, there: bool) -> bool {
     let required = env::var("CI").is_ok_and(|v| v == "true")
         || env::var("AUDIT_RELAY_REQUIRE_LIVE").is_ok_and(|v| v == "1");
     assert!(!required, "this live test is required here and cannot run: no {what}");
-    let name = std::thread::current().name().unwrap_or("a live test").to_owned();
+    let name = thread::current().name().unwrap_or("a live test").to_owned();
     // Not eprintln!: the test harness hides what a passing test prints with it.
     let _ = writeln!(io::stderr(), "SKIPPED {name}: no {what}");
     false
@@ -166,6 +170,39 @@ fn who_is_not_there_is_listed_with_the_reason() {
         text.lines().all(|line| !line.starts_with("absent") || line.split_whitespace().count() > 3),
         "{text}"
     );
+}
+
+#[test]
+fn a_comparison_that_is_ended_takes_its_run_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (script, pid) = (directory.path().join("script"), directory.path().join("pid"));
+    fs::write(&script, format!("echo $PPID >'{0}.new'; mv '{0}.new' '{0}'; exec cat\n", pid.display()))
+        .unwrap();
+    let with = format!("slow=/bin/sh {}", script.display());
+    // At ten records a second: for hours, if nobody ends it.
+    let mut all = Command::new(LOADGEN)
+        .args(["compare", "--only", "nobody", "--rate", "10", "--with", &with])
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let wait_until = |done: &dyn Fn() -> bool| {
+        while !done() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
+        }
+        done()
+    };
+    let started = wait_until(&|| pid.exists());
+    kill(Pid::from_raw(all.id().cast_signed()), Signal::SIGTERM).unwrap();
+    all.wait().unwrap();
+    assert!(started, "no run");
+    let run = fs::read_to_string(&pid).unwrap();
+    let run = Path::new("/proc").join(run.trim());
+    // Its name: the number may be another's by now.
+    let gone = || !fs::read_to_string(run.join("cmdline")).is_ok_and(|line| line.contains("audit-loadgen"));
+    assert!(wait_until(&gone), "{} goes on", run.display());
 }
 
 #[test]

@@ -157,6 +157,21 @@ fn hostile_arguments_are_text_on_the_page() {
 }
 
 #[test]
+fn options_that_would_do_nothing_are_refused() {
+    for (args, said) in [
+        (&["--to", "tcp", "--sink-path", "/tmp/x"][..], "--sink-path"),
+        (&["--to", "none", "--sink-stall", "1s:1s"], "--sink-stall"),
+        (&["floor", "--to", "udp", "--sink-path", "/tmp/x"], "--sink-path"),
+        (&["send", "--to", "tcp://127.0.0.1:9", "--sink-read-rate", "1000"], "self:tcp"),
+    ] {
+        let output = Command::new(LOADGEN).args(args).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {complaint}");
+        assert!(complaint.contains("usage: ") && complaint.contains(said), "{args:?}: {complaint}");
+    }
+}
+
+#[test]
 fn without_a_sink_there_is_no_histogram_to_write() {
     let output = Command::new(LOADGEN)
         .args(["--to", "none", "--hgrm", "/dev/null", "--", "/bin/cat"])

@@ -68,6 +68,15 @@ pub(crate) struct MannerArgs {
 }
 
 impl MannerArgs {
+    /// Whether any was asked for.
+    pub(crate) fn is_set(&self) -> bool {
+        !self.stalls.is_empty()
+            || self.read_rate.is_some()
+            || self.reset_after.is_some()
+            || !self.accept_delay.is_zero()
+            || self.buffer.is_some()
+    }
+
     /// The same for the receiver.
     pub(crate) fn manner(&self) -> Manner {
         Manner {

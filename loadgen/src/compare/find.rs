@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use super::peers::{PEERS, Peer, Program, SYSLOG_NG_NAME, Way};
 use crate::cli::CompareArgs;
+use crate::session::quote;
 use crate::sink::Transport;
 
 /// The contestants that need not be looked for elsewhere.
@@ -219,11 +220,13 @@ impl System {
             .find(|file| fs::symlink_metadata(file).is_ok_and(|found| !found.is_dir()))
     }
 
-    /// What starts syslog-ng in a shell script.
+    /// What starts syslog-ng in a shell script, quoted.
     pub(super) fn syslog_ng(&self) -> String {
         match self {
             Self::Host | Self::Chroot(_) => SYSLOG_NG_NAME.to_owned(),
-            Self::Unpacked(root) => unpacked_syslog_ng(root).join(" "),
+            Self::Unpacked(root) => {
+                unpacked_syslog_ng(root).iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+            }
         }
     }
 
@@ -336,6 +339,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_owned();
         assert_eq!(systems(std::slice::from_ref(&root)), [System::Host, System::Unpacked(root.clone())]);
+        let spaced = System::Unpacked(PathBuf::from("/srv/two words"));
+        assert!(
+            spaced.syslog_ng().contains(" '/srv/two words/usr/sbin/syslog-ng' "),
+            "{}",
+            spaced.syslog_ng()
+        );
         fs::create_dir(root.join("bin")).unwrap();
         fs::write(root.join("bin/sh"), "").unwrap();
         assert_eq!(systems(std::slice::from_ref(&root)), [System::Host, System::Chroot(root.clone())]);

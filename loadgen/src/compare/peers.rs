@@ -213,6 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_quoted() {
+        for way in PEERS.iter().flat_map(|peer| peer.ways) {
+            for text in way.file.iter().flat_map(|(_, parts)| parts.iter()).chain([&way.script]) {
+                for (at, _) in text.match_indices("{dir}").chain(text.match_indices("{ca}")) {
+                    assert!(text[..at].ends_with('"'), "{}", &text[at..]);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn nothing_is_queued_on_disk_and_nothing_is_limited() {
         for way in PEERS.iter().flat_map(|peer| peer.ways) {
             let text: String = way.file.iter().flat_map(|(_, parts)| parts.iter().copied()).collect();

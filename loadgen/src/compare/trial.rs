@@ -33,7 +33,8 @@ pub(super) fn run(contestant: &Contestant, args: &CompareArgs, own: &Path) -> Re
     let (report, complaints) = (folder.0.join("report.json"), folder.0.join("stderr"));
     let stderr = File::create(&complaints).map_err(|error| error.to_string())?;
     let mut run = Command::new(own);
-    run.arg("run").arg("--to").arg(name_of(contestant.to)).arg("--json").arg(&report);
+    run.arg("run").args(["--parent", &std::process::id().to_string()]);
+    run.arg("--to").arg(name_of(contestant.to)).arg("--json").arg(&report);
     run.args(["--count", &args.count.to_string(), "--rate", &args.rate.to_string()]);
     run.args(["--seed", &args.seed.to_string(), "--feed", feed_name(args.feed)]);
     // A chain needs its time to start, which is no latency of its records.
@@ -97,6 +98,7 @@ fn command(contestant: &Contestant, folder: &Path) -> io::Result<Vec<String>> {
         Start::Command(command) => return Ok(command.clone()),
         Start::Peer { way, system, dev_log } => (way, system, *dev_log),
     };
+    check(folder)?;
     let enter = folder.join("enter.sh");
     fs::write(&enter, ENTER)?;
     let script = format!("{DRAIN}\n{}", way.script).replace("{program}", &system.syslog_ng());
@@ -115,6 +117,19 @@ fn command(contestant: &Contestant, folder: &Path) -> io::Result<Vec<String>> {
         "{port}".to_owned(),
         "{ca}".to_owned(),
     ])
+}
+
+/// Whether `folder` can stand in scripts and configurations as it is. Each has a quoting of its own.
+fn check(folder: &Path) -> io::Result<()> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%=~ ".contains(byte);
+    if folder.as_os_str().as_encoded_bytes().iter().all(plain) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} has characters that configurations of peers cannot take; set TMPDIR to a folder with a plain name",
+        folder.display()
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
 /// How `--to` names a receiver.
@@ -188,6 +203,15 @@ mod tests {
         let table = "Value Percentile TotalCount 1/(1-Percentile)\n\n\
                      4.000 0.0 1 1.00\n6.000 0.5 2 2.00\n6.000 0.75 2 4.00\n9.000 1.0 3\n#[Mean = 1, x = 2]\n";
         assert_eq!(read_curve(table), [json!([1.0, 4.0]), json!([2.0, 6.0])]);
+    }
+
+    #[test]
+    fn folders_with_other_than_plain_names_are_refused() {
+        assert!(check(Path::new("/var/tmp/two words/audit-loadgen-compare.7.0")).is_ok());
+        for name in ["/tmp/a|b", "/tmp/a&b", "/tmp/a\"b", "/tmp/$a", "/tmp/a\\b", "/tmp/{to}", "/tmp/\u{e4}"]
+        {
+            assert!(check(Path::new(name)).is_err(), "{name}");
+        }
     }
 
     #[test]
