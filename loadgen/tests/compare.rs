@@ -202,7 +202,12 @@ fn a_comparison_that_is_ended_takes_its_run_with_it() {
     let run = Path::new("/proc").join(run.trim());
     // Its name: the number may be another's by now.
     let gone = || !fs::read_to_string(run.join("cmdline")).is_ok_and(|line| line.contains("audit-loadgen"));
-    assert!(wait_until(&gone), "{} goes on", run.display());
+    let ended = wait_until(&gone);
+    if !ended {
+        let pid = run.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    assert!(ended, "{} went on", run.display());
 }
 
 #[test]

@@ -177,9 +177,9 @@ fn what_a_plugin_loses_is_found() {
     audit.check_restored();
 }
 
-/// Starts an endless storm and waits until its rule is loaded and auditd has records of it.
+/// Starts a storm that outlasts any test, but not for ever, and waits until its rule is loaded and auditd has records of it.
 fn endless(directory: &Path) -> std::process::Child {
-    let args = [&["--load", "open", "--rate", "500", "--count", "100000000"][..], &PLUGIN].concat();
+    let args = [&["--load", "open", "--rate", "500", "--duration", "300"][..], &PLUGIN].concat();
     let mut child = kernel(directory, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let log = || -> Option<PathBuf> {
         let made = fs::read_dir(directory).ok()?.next()?.ok()?.path();
@@ -191,7 +191,7 @@ fn endless(directory: &Path) -> std::process::Child {
     });
     let rules = state();
     if !in_full_swing || !rules.contains("audit-loadgen-") {
-        // It would go on for two days. Its guard puts everything back.
+        // Its guard puts everything back.
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
         panic!("no storm: {} {rules}", String::from_utf8_lossy(&output.stderr));
@@ -242,6 +242,14 @@ fn a_second_auditd_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("an auditd runs already") && said.contains("--attach"), "{said}");
+
+    // What another's auditd cannot reach would lose everything.
+    let nowhere = directory.path().join("nowhere");
+    for args in [&["--to", "tcp"][..], &["--to", "tcp", "--sink-path", nowhere.to_str().unwrap()]] {
+        let output = kernel(directory.path(), &[&["--attach"], args].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--sink-path"), "{args:?}");
+    }
 
     // Attached, it makes load and watches; the other's sink is no business of it.
     let json = directory.path().join("attached.json");
