@@ -1,7 +1,7 @@
 //! One run from beginning to end: binds the sink, starts the target, plays auditd, waits, counts, reports.
 //!
 //! *Promise:* a run that could be made is reported, whatever the program under test did; one that could not says why
-//! and what to do. Options that would have no effect are refused.
+//! and what to do. Options of the receiver that would have no effect are refused.
 //! *Law:* everything that costs time is prepared before the clock of the schedule starts; the order of the end is
 //! fixed: last record, end of stdin, exit of the target, last arrival, account.
 
