@@ -2,7 +2,7 @@
 //!
 //! Promise: every record is in each destination's batch before the next wait for input, and a batch is with its
 //! output as soon as the output has nothing else to do: a lone record leaves at once, a flood leaves in full
-//! batches. Law: under auditd ingest waits for input only, and never longer than [`Pace`] allows while there is
+//! batches. Law: under auditd ingest waits for input only, and never longer than `ingest/pace` allows while there is
 //! some. What a full queue means is the destination's policy; whatever is lost is counted with its reason and said
 //! in the stream before the next record.
 

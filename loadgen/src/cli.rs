@@ -119,7 +119,7 @@ pub(crate) struct BenchArgs {
     /// Lateness of the generator that counts as on time; the plan is kept if 99 % of the records are
     #[arg(long, value_parser = duration, default_value = "10ms")]
     pub(crate) max_lag: Duration,
-    /// Messages come without <PRI>: from a program that passes the lines on as they are
+    /// Messages come without PRI: from a program that passes the lines on as they are
     #[arg(long)]
     pub(crate) bare: bool,
     /// The process that started this run, which ends with it
