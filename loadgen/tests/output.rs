@@ -116,9 +116,9 @@ fn several_runs_are_told_one_by_one_and_the_worst_decides() {
 
 #[test]
 fn a_targets_children_are_on_its_bill() {
-    // The second process allocates 64 MiB; the first is a small shell.
+    // tail holds 64 MiB for as long as nobody takes them from it, many looks long; the shell is small.
     let script = format!(
-        "head -c 67108864 /dev/zero | tail -c 67108864 | {{ cat >/dev/null; exec {LOADGEN} floor-child --to {{to}}; }}"
+        "head -c 67108864 /dev/zero | tail -c 67108864 | {{ sleep 2; cat >/dev/null; exec {LOADGEN} floor-child --to {{to}}; }}"
     );
     let script = script.replace("head -c", "exec 3<&0; head -c").replace("exec /", "exec <&3 /");
     let files = Files::of(&["--count", "3000", "--", "/bin/sh", "-c", &script]);
