@@ -112,7 +112,7 @@ pub struct Options {
     /// is a file or a pipe and drops the newest if it is auditd's socket.
     #[arg(long, value_name = "POLICY")]
     on_full: Option<String>,
-    /// Bytes that may wait for one destination [default: 64MiB].
+    /// Bytes that may wait for one destination [default: 64MiB; 8MiB where a file or a pipe can wait].
     #[arg(long, value_name = "SIZE")]
     queue_size: Option<String>,
     /// Cut longer messages, visibly [default: what the transport takes].

@@ -86,8 +86,8 @@ pub struct Destination {
     /// What a full queue means. `None`: block if the input is a file or a pipe, drop the newest if it is
     /// auditd's socket.
     pub on_full: Option<OnFull>,
-    /// Bytes that may wait. Default 64 MiB, at least 256 KiB.
-    pub queue_size: usize,
+    /// Bytes that may wait, at least 256 KiB. `None`: see [`Destination::queue_bytes`].
+    pub queue_size: Option<usize>,
     /// Longest message in bytes, without framing; longer ones are cut. Default: what the transport takes.
     pub max_message_size: Option<usize>,
     /// How connections are watched, and what is sent again after one has ended.
@@ -452,8 +452,24 @@ mod tests {
             (d.url.as_str(), d.format, d.framing),
             ("unix:/dev/log", Format::Rfc3164, Framing::Datagram)
         );
-        assert_eq!((d.queue_size, d.on_full, config.drain_timeout), (64 << 20, None, Duration::from_secs(2)));
+        assert_eq!((d.queue_size, d.on_full, config.drain_timeout), (None, None, Duration::from_secs(2)));
         assert!(config.structured_data.meta && config.drop_eoe && config.warnings().is_empty());
+    }
+
+    #[test]
+    fn a_queue_is_shallow_where_the_input_waits_and_nobody_has_said_how_deep() {
+        for (text, deep, shallow) in [
+            ("", 64 << 20, 8 << 20),
+            ("queue-size = \"auto\"\n", 64 << 20, 8 << 20),
+            ("replay = \"20MiB\"\n", 64 << 20, 40 << 20),
+            ("replay = \"off\"\n", 64 << 20, 8 << 20),
+            ("queue-size = \"128MiB\"\n", 128 << 20, 128 << 20),
+            ("queue-size = \"1MiB\"\n", 1 << 20, 1 << 20),
+        ] {
+            let config = settings(&format!("to = [\"tcp://h\"]\n{text}")).validate().unwrap();
+            let d = &config.destinations[0];
+            assert_eq!((d.queue_bytes(false), d.queue_bytes(true)), (deep, shallow), "{text}");
+        }
     }
 
     #[test]
@@ -484,7 +500,7 @@ mod tests {
         );
         let config = file.clone().validate().unwrap();
         let sizes: Vec<_> = config.destinations.iter().map(|d| (d.queue_size, d.framing)).collect();
-        assert_eq!(sizes, [(2 << 20, Framing::Lf), (1 << 20, Framing::Datagram)]);
+        assert_eq!(sizes, [(Some(2 << 20), Framing::Lf), (Some(1 << 20), Framing::Datagram)]);
         let over = Settings { to: Some(vec!["stdout:".to_owned()]), ..Settings::default() };
         let config = file.overridden_by(over).validate().unwrap();
         assert_eq!((config.destinations.len(), config.facility.name()), (1, "auth"));

@@ -353,7 +353,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
 }
 
 /// Queue sizes of the destinations, in an order that does not depend on the file's.
-fn queue_sizes(config: &Config) -> std::collections::BTreeMap<&str, usize> {
+fn queue_sizes(config: &Config) -> std::collections::BTreeMap<&str, Option<usize>> {
     config.destinations.iter().map(|d| (d.url.as_str(), d.queue_size)).collect()
 }
 

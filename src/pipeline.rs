@@ -143,7 +143,8 @@ impl Pipeline {
 
     /// Makes queue, lane and output of one destination, and starts the output.
     fn open(&mut self, config: &Config, destination: &Destination) -> Lane {
-        let (producer, consumer) = queue(destination.queue_size, self.wake());
+        let input_waits = !self.input_is_socket && self.policy(destination) == OnFull::Block;
+        let (producer, consumer) = queue(destination.queue_bytes(input_waits), self.wake());
         let counters = DestinationCounters::new(destination.url.clone());
         let (expiry, expired) = watch::channel(None);
         let service = watch::Sender::new(destination.service.clone());

@@ -13,6 +13,26 @@ const MIN_QUEUE: usize = 256 * 1024;
 
 const MAX_QUEUE: usize = 16 << 30;
 
+/// Default where what does not fit is lost.
+const DEEP_QUEUE: usize = 64 << 20;
+
+/// Default where the input can wait instead: a deeper one would always be full, and every byte of it cost the
+/// kernel's work of giving fresh memory.
+const SHALLOW_QUEUE: usize = 8 << 20;
+
+impl Destination {
+    /// Bytes that may wait for it: what `queue-size` says, else 64 MiB; or 8 MiB, and no less than twice `replay`,
+    /// if `input_waits`, that is, if a full queue holds up the reading of a file or a pipe.
+    pub fn queue_bytes(&self, input_waits: bool) -> usize {
+        let replay = match self.service.replay {
+            Replay::Unacknowledged { margin } => 2 * margin,
+            Replay::Off => 0,
+        };
+        let default = if input_waits { SHALLOW_QUEUE.max(replay) } else { DEEP_QUEUE };
+        self.queue_size.unwrap_or(default)
+    }
+}
+
 /// The most that fits an IPv4 datagram: 65,535 less 20 of IP and 8 of UDP header.
 const UDP_MAX: usize = 65_507;
 
@@ -45,14 +65,15 @@ pub(super) fn destination(own: &DestinationSettings) -> Result<Destination, Stri
         Some(text) => units::size(text).map(Some).map_err(|error| format!("{key}: {error}")),
         None => Ok(None),
     };
-    let queue_size = size("queue-size", own.queue_size.as_ref())?.unwrap_or(64 << 20);
-    if queue_size > MAX_QUEUE {
+    let said = own.queue_size.as_ref().filter(|text| *text != "auto");
+    let queue_size = size("queue-size", said)?;
+    if queue_size.is_some_and(|size| size > MAX_QUEUE) {
         return Err(format!("queue-size: at most {}", units::show_size(MAX_QUEUE)));
     }
-    if queue_size < MIN_QUEUE {
+    if let Some(small) = queue_size.filter(|size| *size < MIN_QUEUE) {
         return Err(format!(
             "queue-size: {} is too small; at least {} lets one read of the input pass",
-            units::show_size(queue_size),
+            units::show_size(small),
             units::show_size(MIN_QUEUE)
         ));
     }
@@ -68,7 +89,7 @@ pub(super) fn destination(own: &DestinationSettings) -> Result<Destination, Stri
         false => max,
     };
     let on_full = one_of("on-full", own.on_full.as_deref(), &ON_FULL)?;
-    let service = service(own, &route, queue_size)?;
+    let service = service(own, &route, queue_size.unwrap_or(DEEP_QUEUE))?;
     Ok(Destination {
         url: name,
         route,
@@ -235,7 +256,7 @@ pub(super) fn show(d: &Destination) -> DestinationSettings {
             Framing::Lf => Some("lf".to_owned()),
         },
         on_full: Some(super::name_of(&d.on_full, &ON_FULL)),
-        queue_size: Some(units::show_size(d.queue_size)),
+        queue_size: Some(d.queue_size.map_or_else(|| "auto".to_owned(), units::show_size)),
         max_message_size: d.max_message_size.map(units::show_size),
         ..DestinationSettings::default()
     };
