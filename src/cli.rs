@@ -28,6 +28,12 @@ pub struct Cli {
 pub enum Command {
     /// Validate the configuration and print the one in effect.
     Check {
+        /// Also try what a relay that was taken over would try, and say what the kernel refuses.
+        #[arg(long)]
+        confinement: bool,
+        /// Makes one attempt.
+        #[arg(long, hide = true, value_name = "NAME")]
+        attempt: Option<String>,
         /// Settings.
         #[command(flatten)]
         options: Box<Options>,
@@ -160,6 +166,10 @@ pub struct Options {
     /// each is read at once [default: 5ms].
     #[arg(long, value_name = "TIME")]
     gather: Option<String>,
+    /// Give up files, ports and system calls that the configuration does not need: auto, require (or do not start),
+    /// log (only log what is not foreseen), off [default: auto].
+    #[arg(long, value_name = "HOW")]
+    confine: Option<String>,
     /// 1: one thread reads and sends; 2: one each; auto: one for a socket as auditd's, two for files and pipes
     /// [default: auto].
     #[arg(long, value_name = "COUNT")]
@@ -230,6 +240,7 @@ impl Options {
             tls_key: self.tls_key,
             tls_crl: some_if_any(self.tls_crl),
             gather: self.gather,
+            confine: self.confine,
             threads: self.threads,
             drain_timeout: self.drain_timeout,
             handover: self.handover,
@@ -357,6 +368,8 @@ mod tests {
             "off",
             "--gather",
             "2ms",
+            "--confine",
+            "log",
             "--threads",
             "1",
             "--drain-timeout",

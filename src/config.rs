@@ -63,6 +63,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Folder where undelivered records are left for the next instance.
     pub handover: Handover,
+    /// What is left to a relay that has been taken over.
+    pub confine: Confine,
     /// Account to run as; `None`: `audit-relay` if it exists, else `nobody`.
     pub user: Option<String>,
     /// Where to write the accounting at the end and on SIGUSR1.
@@ -92,6 +94,19 @@ pub struct Destination {
     pub max_message_size: Option<usize>,
     /// How connections are watched, and what is sent again after one has ended.
     pub service: Service,
+}
+
+/// How far the relay gives up what it does not need.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Confine {
+    /// As far as the kernel can.
+    Auto,
+    /// Wholly, or not start.
+    Require,
+    /// Calls that are not foreseen are made, and logged by the kernel: to find out what they are.
+    Log,
+    /// Not at all.
+    Off,
 }
 
 /// How many threads do the work, look-ups aside.
@@ -230,6 +245,7 @@ impl Settings {
                 }
                 Some(Err(error)) => return Err(format!("gather: {error}")),
             },
+            confine: one_of("confine", self.confine.as_deref(), &CONFINE)?.unwrap_or(Confine::Auto),
             threads: one_of("threads", self.threads.as_deref(), &THREADS)?.unwrap_or(Threads::Auto),
             drain_timeout: match self.drain_timeout.as_deref() {
                 Some(text) => units::duration(text).map_err(|error| format!("drain-timeout: {error}"))?,
@@ -288,6 +304,9 @@ const INPUTS: [(&str, InputForm); 5] = [
     ("binary-exact", InputForm::BinaryExact),
     ("binary-fixed", InputForm::BinaryFixed),
 ];
+const CONFINE: [(&str, Confine); 4] =
+    [("auto", Confine::Auto), ("require", Confine::Require), ("log", Confine::Log), ("off", Confine::Off)];
+
 const THREADS: [(&str, Threads); 3] = [("auto", Threads::Auto), ("1", Threads::One), ("2", Threads::Two)];
 const LOGS: [(&str, LogTarget); 4] = [
     ("auto", LogTarget::Auto),
@@ -368,6 +387,7 @@ impl Config {
             enterprise_number: data.audit,
             eoe: Some(if self.drop_eoe { "drop" } else { "keep" }.to_owned()),
             gather: Some(units::show_duration(self.gather)),
+            confine: Some(name_of(&self.confine, &CONFINE)),
             threads: Some(name_of(&self.threads, &THREADS)),
             drain_timeout: Some(units::show_duration(self.drain_timeout)),
             handover: Some(match &self.handover {
@@ -519,6 +539,7 @@ mod tests {
             ("max-message-size = \"100\"", "max-message-size: at least 480 bytes"),
             ("gather = \"1\"", "gather: `1` is not a duration"),
             ("gather = \"21ms\"", "gather: at most 20ms"),
+            ("confine = \"no\"", "confine: `no` is unknown; choose among auto, require, log, off"),
             ("threads = \"3\"", "threads: `3` is unknown"),
             ("drain-timeout = \"2\"", "drain-timeout: `2` is not a duration"),
             ("hostname = \"two words\"", "hostname: `two words` cannot stand in a syslog header"),
@@ -605,7 +626,7 @@ mod tests {
             "",
             "to = [\"tcp://a\", \"udp://[::1]:5514\", \"unix:/x\", \"unix-stream:/y\", \"stdout:\"]\nhostname = \"h\"\n\
              structured-data = [\"meta\", \"audit\"]\nenterprise-number = 32473\neoe = \"keep\"\non-full = \"drop-oldest\"\n\
-             max-message-size = \"8KiB\"\ngather = \"0ms\"\nthreads = \"2\"\ndrain-timeout = \"250ms\"\nuser = \"syslog\"\nreport = \"/run/r\"\nlog = \"syslog\"\n",
+             max-message-size = \"8KiB\"\ngather = \"0ms\"\nthreads = \"2\"\nconfine = \"require\"\ndrain-timeout = \"250ms\"\nuser = \"syslog\"\nreport = \"/run/r\"\nlog = \"syslog\"\n",
             "structured-data = [\"none\"]",
             "failover = [\"tls://a\", \"tcp://b\"]\nbalance = [\"relps://c\", \"relp://d\"]\nhandover = \"/run/x\"\nrelp-window = 7\n\
              tls-ca = \"/ca\"\ntls-crl = [\"/l\"]\ntls-cert = \"/c\"\ntls-key = \"/k\"\ntls-name = \"n\"\nconnect-timeout = \"3s\"\n\

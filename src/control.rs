@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::confine::Confinement;
 use crate::handover::{Folder, Legacy, Lock};
 use crate::host::Names;
 use crate::pipeline::Pipeline;
@@ -89,6 +90,8 @@ pub struct Start<F> {
     pub signals: SignalFd,
     /// Root is given up.
     pub confined: Confined,
+    /// What else is given up.
+    pub confinement: Confinement,
 }
 
 /// Relays until the input ends, and returns the exit status.
@@ -125,6 +128,7 @@ struct Relay<F> {
     handover: Option<Folder>,
     lock: Option<Lock>,
     user: String,
+    confinement: Confinement,
     started: Instant,
     signals: AsyncFd<SignalFd>,
     pipeline: Pipeline,
@@ -155,6 +159,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
             handover: start.handover,
             lock: None,
             user: start.confined.user().to_owned(),
+            confinement: start.confinement,
             started: Instant::now(),
             signals: sys::watch_signals(start.signals)?,
             pipeline,
@@ -285,7 +290,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
     }
 
     fn take_up(&mut self, read: Result<Config, String>) {
-        match read {
+        match read.and_then(|config| self.confinement.admits(&config).map(|()| config)) {
             Ok(config) => {
                 let old = &self.config;
                 for (changed, key) in [
@@ -293,6 +298,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     (config.report != old.report, "report"),
                     (config.input != old.input, "input"),
                     (config.log != old.log, "log"),
+                    (config.confine != old.confine, "confine"),
                     (config.handover != old.handover, "handover"),
                     (queue_sizes(&config) != queue_sizes(old), "queue-size"),
                 ] {
@@ -319,6 +325,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             input: self.pipeline.shared.form(),
             user: self.user.clone(),
+            confined: self.confinement.enforced().clone(),
         })
     }
 

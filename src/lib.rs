@@ -33,6 +33,7 @@ pub mod certificate;
 pub mod certificate_files;
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod control;
 pub mod diagnostics;
 pub mod host;

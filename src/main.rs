@@ -5,14 +5,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::process::ExitCode;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
 
 use audit_relay::cli::{self, Cert, Command, Options};
 use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
+use audit_relay::confine::attempts;
 use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::handover::Folder;
-use audit_relay::{certificate_files, diagnostics, host, output, privilege, sys};
+use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, sys};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -23,9 +25,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit statuses of sysexits.h.
 const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
 const CANNOT_CREATE: u8 = 73;
 const NO_PERMISSION: u8 = 77;
 const CONFIG: u8 = 78;
+
+/// What an attempt that was refused ends with.
+const REFUSED: u8 = 10;
 
 fn main() -> ExitCode {
     // First of all: auditd 2.x leaks the other end of our standard input into us.
@@ -49,7 +55,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     match cli.command {
-        Some(Command::Check { options }) => return check(*options),
+        Some(Command::Check { options, attempt: Some(name), .. }) => return attempt(&options, &name),
+        Some(Command::Check { options, confinement: true, .. }) => return check_confinement(&options),
+        Some(Command::Check { options, .. }) => return check(*options),
         Some(Command::Cert(cert)) => return certificates(cert),
         None => {}
     }
@@ -114,7 +122,20 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
         // A second line behind the end of the input: another plugin may hold a copy of auditd's end.
         let _ = prctl::set_pdeathsig(Signal::SIGUSR2);
     }
+    let confinement = match confine::apply(
+        &confined,
+        &config,
+        file_of(&given).as_deref(),
+        handover.as_ref().map(AsFd::as_fd),
+    ) {
+        Ok(confinement) => confinement,
+        Err(error) => {
+            log::error!("{error}");
+            return NO_PERMISSION;
+        }
+    };
     control::relay(Start {
+        confinement,
         read_again: move || read(&given),
         names: host::names(),
         input_is_socket: getsockopt(&io::stdin().as_fd(), sockopt::SockType).is_ok(),
@@ -129,16 +150,21 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
 
 /// Reads file and command line together.
 fn read(options: &Options) -> Result<Config, String> {
-    let file = match options.config.as_deref() {
-        Some(path) if path == Path::new("none") => None,
-        Some(path) => Some(path),
-        None => Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()),
-    };
-    let settings = match file {
-        Some(path) => Settings::from_file(path)?,
+    let named = options.config.is_some();
+    let settings = match file_of(options).filter(|path| named || path.exists()) {
+        Some(path) => Settings::from_file(&path)?,
         None => Settings::default(),
     };
     settings.overridden_by(options.clone().settings()?).validate()
+}
+
+/// The configuration's file, there or not; `None`: none is wanted.
+fn file_of(options: &Options) -> Option<PathBuf> {
+    match options.config.as_deref() {
+        Some(path) if path == Path::new("none") => None,
+        Some(path) => Some(path.to_path_buf()),
+        None => Some(PathBuf::from(DEFAULT_FILE)),
+    }
 }
 
 /// `audit-relay check`.
@@ -158,6 +184,65 @@ fn check(options: Options) -> u8 {
         Err(error) => {
             let _ = writeln!(io::stderr(), "audit-relay: {error}");
             CONFIG
+        }
+    }
+}
+
+/// `audit-relay check --confinement`: a process for each attempt, since some are ended for it.
+fn check_confinement(options: &Options) -> u8 {
+    let mut out = io::stdout();
+    if let Err(error) = read(options) {
+        let _ = writeln!(io::stderr(), "audit-relay: {error}");
+        return CONFIG;
+    }
+    let mut all_refused = true;
+    for attempt in attempts::ATTEMPTS {
+        let tried = std::process::Command::new("/proc/self/exe")
+            .args(std::env::args_os().skip(1))
+            .args(["--attempt", attempt.name])
+            .stdin(Stdio::null())
+            .output();
+        let (refused, why) = match &tried {
+            Err(error) => (false, error.to_string()),
+            Ok(output) => match (output.status.code(), output.status.signal()) {
+                (_, Some(libc::SIGSYS)) => (true, "the process is ended (SIGSYS)".to_owned()),
+                (Some(code), _) if code == i32::from(REFUSED) => {
+                    (true, String::from_utf8_lossy(&output.stdout).trim().to_owned())
+                }
+                (Some(0), _) => (false, "it can".to_owned()),
+                _ => {
+                    (false, format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
+                }
+            },
+        };
+        all_refused &= refused;
+        let verdict = if refused { "refused" } else { "ALLOWED" };
+        let _ = writeln!(out, "{verdict}  {:<52} {why}", attempt.what);
+    }
+    if all_refused { 0 } else { UNAVAILABLE }
+}
+
+/// Confines this process as the relay is, and makes one attempt.
+fn attempt(options: &Options, name: &str) -> u8 {
+    let complain = |error: &str| {
+        let _ = writeln!(io::stderr(), "audit-relay: {error}");
+        CONFIG
+    };
+    let Some(attempt) = attempts::Attempt::find(name) else { return USAGE };
+    let before = attempts::Before::now();
+    let confined = read(options).and_then(|config| {
+        let account = privilege::account(config.user.as_deref())?;
+        let confined = privilege::confine(&account)?;
+        confine::apply(&confined, &config, file_of(options).as_deref(), None)
+    });
+    if let Err(error) = confined {
+        return complain(&error);
+    }
+    match attempt.make(&before) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(io::stdout(), "{error}");
+            REFUSED
         }
     }
 }

@@ -262,6 +262,87 @@ pub fn has_capabilities() -> io::Result<bool> {
     Ok(data.iter().any(|word| word.effective | word.permitted | word.inheritable != 0))
 }
 
+/// Refuses, from now on and for good, to make memory executable that was not so when it was mapped (PR_SET_MDWE,
+/// Linux 6.3).
+///
+/// # Errors
+/// The kernel is older, or a filter above refuses.
+pub fn refuse_new_code() -> io::Result<()> {
+    const PR_SET_MDWE: libc::c_int = 65;
+    const PR_MDWE_REFUSE_EXEC_GAIN: libc::c_ulong = 1;
+    let zero: libc::c_ulong = 0;
+    // SAFETY: this prctl takes flags by value and touches no memory of ours.
+    let result = unsafe { libc::prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, zero, zero, zero) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts a filter of system calls in force for this thread and those that it starts (seccomp(2)); what it refuses is
+/// logged by the kernel (SECCOMP_FILTER_FLAG_LOG, Linux 4.14). no_new_privs must be set.
+///
+/// # Errors
+/// The kernel has no filters, or refuses this one.
+pub fn install_seccomp(filter: &[seccompiler::sock_filter]) -> io::Result<()> {
+    let length =
+        libc::c_ushort::try_from(filter.len()).map_err(|_| io::Error::other("the filter is too long"))?;
+    // The fields of both are those of the kernel's struct sock_filter (linux/filter.h).
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };
+    // SAFETY: `program` points to `length` live instructions, which the kernel copies and checks.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_LOG,
+            &raw const program,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Maps a page that is both writable and executable, and unmaps it.
+///
+/// # Errors
+/// It is refused.
+pub fn writable_code() -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that is there.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, protection, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the page was mapped just now, and nobody else knows it.
+    unsafe { libc::munmap(page, PAGE) };
+    Ok(())
+}
+
+/// Opens a netlink socket to the kernel's audit, and closes it.
+///
+/// # Errors
+/// It is refused.
+pub fn audit_socket() -> io::Result<()> {
+    open_and_close(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_AUDIT)
+}
+
+/// Opens a socket that sees every packet, and closes it.
+///
+/// # Errors
+/// It is refused.
+pub fn packet_socket() -> io::Result<()> {
+    open_and_close(libc::AF_PACKET, libc::SOCK_DGRAM, 0)
+}
+
+fn open_and_close(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<()> {
+    // SAFETY: socket(2) takes its arguments by value.
+    let socket = unsafe { libc::socket(family, kind, protocol) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was opened just now, and nobody else has it.
+    drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(socket) });
+    Ok(())
+}
+
 /// Local time's offset from UTC in seconds east, at `seconds` since 1970. UTC where the zone is unknown.
 pub fn local_offset(seconds: u64) -> i32 {
     let Ok(time) = libc::time_t::try_from(seconds) else {

@@ -280,6 +280,8 @@ pub struct Report {
     pub input: &'static str,
     /// Name of the user that the relay runs as.
     pub user: String,
+    /// What else it has given up.
+    pub confined: Enforced,
     /// Read from the input.
     pub read: u64,
     /// Of these without a readable type or stamp; forwarded, and part of `sent`.
@@ -389,6 +391,42 @@ pub struct Process {
     pub input: &'static str,
     /// Name of the user.
     pub user: String,
+    /// What the kernel enforces.
+    pub confined: Enforced,
+}
+
+/// What confinement the kernel enforces on the relay.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Enforced {
+    /// System calls: `enforced`, `log` (only logged) or `off`.
+    pub seccomp: &'static str,
+    /// Version of Landlock in force, which shuts files; 0: none.
+    pub landlock: u8,
+    /// TCP connections go to the configured ports only (Landlock 4).
+    pub tcp_ports: bool,
+    /// No signals and no abstract sockets to processes outside (Landlock 6).
+    pub scopes: bool,
+    /// Memory cannot become executable (PR_SET_MDWE, Linux 6.3).
+    pub memory: bool,
+    /// No core files, and no reading of this process's memory by its own account.
+    pub no_dumps: bool,
+}
+
+impl std::fmt::Display for Enforced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = |yes| if yes { "yes" } else { "no" };
+        let seccomp = if self.seccomp.is_empty() { "off" } else { self.seccomp };
+        write!(
+            f,
+            "system calls {seccomp}, Landlock {}, TCP ports {}, signals and abstract sockets {}, no new code {}, \
+             no dumps {}",
+            self.landlock,
+            word(self.tcp_ports),
+            word(self.scopes),
+            word(self.memory),
+            word(self.no_dumps)
+        )
+    }
 }
 
 impl Telemetry {
@@ -414,6 +452,7 @@ impl Telemetry {
             uptime_seconds: process.uptime_seconds,
             input: process.input,
             user: process.user,
+            confined: process.confined,
             filtered: filtered_by.eoe + filtered_by.empty,
             filtered_by,
             read,

@@ -42,6 +42,20 @@ const LAW: &[(&str, &[&str])] = &[
     ("cli.rs", &["std::thread", "std::net", "tokio", "nix"]),
     ("telemetry.rs", &["std::io", "std::net", "tokio", "nix", "crate::output", "crate::ingest"]),
     ("privilege.rs", &["crate::output", "crate::ingest", "crate::control", "tokio", "clap"]),
+    (
+        "confine",
+        &[
+            "tokio",
+            "clap",
+            "std::net::Tcp",
+            "std::net::Udp",
+            "crate::ingest",
+            "crate::control",
+            "crate::pipeline",
+        ],
+    ),
+    ("confine/needs.rs", &["std::fs", "std::io", "nix", "landlock", "seccompiler"]),
+    ("confine/calls.rs", &["std::fs", "std::io", "nix", "landlock", "crate::"]),
     ("pipeline.rs", &["clap", "serde", "std::net"]),
     (
         "control.rs",

@@ -72,6 +72,8 @@ pub struct Settings {
     pub tls_crl: Option<Vec<PathBuf>>,
     /// See [`super::Config::gather`].
     pub gather: Option<String>,
+    /// See [`super::Config::confine`].
+    pub confine: Option<String>,
     /// See [`super::Config::threads`].
     pub threads: Option<String>,
     /// See [`super::Config::drain_timeout`].
@@ -210,7 +212,7 @@ impl Settings {
         over_or_self!(
             input format framing facility severity hostname app_name structured_data enterprise_number eoe on_full
             queue_size max_message_size replay connect_timeout tcp_user_timeout tcp_keepalive relp_window tls_verify
-            tls_ca tls_pin tls_name tls_cert tls_key tls_crl gather threads drain_timeout handover user report log
+            tls_ca tls_pin tls_name tls_cert tls_key tls_crl gather confine threads drain_timeout handover user report log
         )
     }
 }

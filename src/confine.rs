@@ -1,0 +1,281 @@
+//! What is left to a relay whose records, peers or libraries have turned against it.
+//!
+//! Promise: after [`apply`] this process can read the files that reload and reconnect need and no others, write none
+//! but its handover's, connect over TCP to the configured ports only, start no program and no process, gain no
+//! executable memory, signal nobody, and leaves no image of its memory; as far as the kernel is new enough, which it
+//! says. Law: called once, after root is given up, before the first thread starts and the first byte is read, since
+//! Landlock and seccomp hold for the calling thread and those that it starts.
+
+pub mod attempts;
+mod calls;
+mod needs;
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus, NetPort,
+    PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
+    RulesetStatus, Scope,
+};
+use log::{info, warn};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use self::calls::Mode;
+use self::needs::Needs;
+use crate::config::{Config, Confine};
+use crate::privilege::Confined;
+use crate::sys;
+use crate::telemetry::Enforced;
+
+/// The newest version of Landlock that was tried: Linux 6.15. Newer ones could refuse what was not foreseen.
+const TRIED: ABI = ABI::V7;
+
+/// Read by getaddrinfo(3), its modules and the loader. /run, because /etc/resolv.conf often leads there, and what is
+/// below comes later than auditd.
+const NAME_SERVICE: &[&str] =
+    &["/etc", "/run", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/var/lib/sss/mc"];
+
+/// Where distributions keep their authorities.
+const AUTHORITIES: &[&str] = &[
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/lib/ssl",
+    "/usr/share/ca-certificates",
+    "/usr/share/pki",
+    "/usr/local/share/ca-certificates",
+    "/var/lib/ca-certificates",
+];
+
+/// What everybody may read, and somebody may ask for late.
+const ALWAYS: &[&str] = &["/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom"];
+
+/// Descriptors: look-ups on up to 64 threads, and the relay's own.
+const DESCRIPTORS: u64 = 256;
+
+/// Memory beyond the queues: the allocator's first block (1 GiB of addresses), stacks of threads, libraries.
+const MEMORY: u64 = 3 << 30;
+
+/// What was enforced, and what can no longer be had.
+#[derive(Debug)]
+pub struct Confinement {
+    enforced: Enforced,
+    needs: Needs,
+    open: Vec<PathBuf>,
+    file: Option<PathBuf>,
+}
+
+impl Confinement {
+    /// What the kernel enforces.
+    pub fn enforced(&self) -> &Enforced {
+        &self.enforced
+    }
+
+    /// Whether `config` can be run within what is left.
+    ///
+    /// # Errors
+    /// A sentence that names what it lacks.
+    pub fn admits(&self, config: &Config) -> Result<(), String> {
+        if self.enforced.landlock == 0 {
+            return Ok(());
+        }
+        let open = |file: &Path| {
+            std::path::absolute(file).is_ok_and(|file| self.open.iter().any(|dir| file.starts_with(dir)))
+        };
+        let mut new = Needs::of(config, self.file.as_deref());
+        if !self.enforced.tcp_ports {
+            new.ports.clear();
+        }
+        match self.needs.lacking(&new, open) {
+            None => Ok(()),
+            Some(what) => Err(format!(
+                "it needs {what}, which confinement has shut at the start; start the relay again for this change"
+            )),
+        }
+    }
+}
+
+/// Confines this process to what `config`, read from `file`, needs.
+///
+/// # Errors
+/// A sentence: `confine = "require"`, and the kernel cannot do it.
+pub fn apply(
+    _proof: &Confined,
+    config: &Config,
+    file: Option<&Path>,
+    handover: Option<BorrowedFd<'_>>,
+) -> Result<Confinement, String> {
+    let needs = Needs::of(config, file);
+    let mut confinement = Confinement {
+        enforced: Enforced::default(),
+        needs,
+        open: Vec::new(),
+        file: file.map(Path::to_path_buf),
+    };
+    if config.confine == Confine::Off {
+        warn!("confine = \"off\": a relay that is taken over can do what its account can");
+        return Ok(confinement);
+    }
+    confinement.enforced.no_dumps = no_dumps();
+    confinement.enforced.memory = sys::refuse_new_code().is_ok();
+    bound(config);
+    let mut missing = Vec::new();
+    if config.confine != Confine::Log {
+        match shut_files_and_ports(&confinement.needs, handover) {
+            Ok((status, open)) => {
+                confinement.open = open;
+                confinement.enforced.landlock = abi(&status);
+                confinement.enforced.tcp_ports = confinement.enforced.landlock >= 4;
+                confinement.enforced.scopes = confinement.enforced.landlock >= 6;
+            }
+            Err(error) => missing.push(format!("Landlock: {error}")),
+        }
+        match confinement.enforced.landlock {
+            0 if missing.is_empty() => missing.push("Landlock (files): the kernel has none".to_owned()),
+            1..4 => info!("confine: this kernel's Landlock knows no TCP ports (Linux 6.7)"),
+            _ => {}
+        }
+    }
+    let mode = if config.confine == Confine::Log { Mode::Log } else { Mode::Enforce };
+    match shut_calls(mode) {
+        Ok(()) => confinement.enforced.seccomp = if mode == Mode::Log { "log" } else { "enforced" },
+        Err(error) => missing.push(format!("seccomp (system calls): {error}")),
+    }
+    if missing.is_empty() {
+        info!("confine: {}", confinement.enforced);
+        return Ok(confinement);
+    }
+    let missing = missing.join("; ");
+    match config.confine {
+        Confine::Require => Err(format!(
+            "confine = \"require\", but this kernel lacks {missing}; use a newer one, or confine = \"auto\""
+        )),
+        _ => {
+            warn!("confine: {}; not enforced: {missing}", confinement.enforced);
+            Ok(confinement)
+        }
+    }
+}
+
+/// No core file, and no reading of our memory by processes of the same account (ptrace(2)).
+fn no_dumps() -> bool {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).is_ok()
+        && prctl::set_dumpable(false).is_ok()
+        && prctl::get_dumpable().is_ok_and(|dumpable| !dumpable)
+}
+
+/// Bounds descriptors and memory: a fault of ours must not become one of the host.
+fn bound(config: &Config) {
+    let members: usize = config.destinations.iter().map(|d| d.route.members().len()).sum();
+    let queues: usize = config.destinations.iter().map(|d| d.queue_bytes(false)).sum();
+    // Batches are up to a third larger than what is counted of them; the handover is read into as much again.
+    let memory = MEMORY + 2 * queues as u64;
+    for (resource, limit) in
+        [(Resource::RLIMIT_NOFILE, DESCRIPTORS + 8 * members as u64), (Resource::RLIMIT_DATA, memory)]
+    {
+        // A lower one that is set already stays.
+        let set = getrlimit(resource)
+            .and_then(|(soft, hard)| setrlimit(resource, limit.min(soft), limit.min(hard)));
+        if let Err(error) = set {
+            warn!("confine: cannot bound {resource:?}: {error}");
+        }
+    }
+}
+
+fn shut_calls(mode: Mode) -> Result<(), String> {
+    for filter in calls::filters(mode)? {
+        sys::install_seccomp(&filter).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn shut_files_and_ports(
+    needs: &Needs,
+    handover: Option<BorrowedFd<'_>>,
+) -> Result<(RestrictionStatus, Vec<PathBuf>), RulesetError> {
+    let mut open: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
+    if needs.names {
+        open.extend(NAME_SERVICE.iter().map(PathBuf::from));
+    }
+    if needs.authorities {
+        open.extend(AUTHORITIES.iter().map(PathBuf::from));
+        // rustls-native-certs looks there first.
+        open.extend(
+            ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from),
+        );
+    }
+    open.extend(needs.files.iter().flat_map(|file| folders(file)));
+    open.sort();
+    open.dedup();
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let keep = AccessFs::ReadFile
+        | AccessFs::WriteFile
+        | AccessFs::MakeReg
+        | AccessFs::RemoveFile
+        | AccessFs::Truncate;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(TRIED))?
+        .handle_access(AccessNet::from_all(TRIED))?
+        .scope(Scope::from_all(TRIED))?
+        .create()?;
+    for path in &open {
+        if let Ok(fd) = PathFd::new(path) {
+            let access: BitFlags<AccessFs> = if path.is_dir() { read } else { AccessFs::ReadFile.into() };
+            ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
+        }
+    }
+    if let Some(folder) = handover {
+        ruleset = ruleset.add_rule(PathBeneath::new(folder, keep))?;
+    }
+    for port in &needs.ports {
+        ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
+    Ok((ruleset.restrict_self()?, open))
+}
+
+/// The folder of `file` as it is named and as it is, or what is nearest to it of what exists: it may be made later.
+/// The root folder is never opened for that.
+fn folders(file: &Path) -> Vec<PathBuf> {
+    let named = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    let real = named.canonicalize().ok();
+    let nearest = |path: &Path| {
+        let ancestors = path.ancestors().skip(1).take_while(|dir| *dir != Path::new("/"));
+        ancestors.filter(|dir| dir.is_dir()).map(Path::to_path_buf).next()
+    };
+    // A file in the root folder stands for itself, and cannot be replaced.
+    [Some(&named), real.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|path| nearest(path).unwrap_or_else(|| path.clone()))
+        .collect()
+}
+
+/// The version that is enforced; 0: none.
+fn abi(status: &RestrictionStatus) -> u8 {
+    match (&status.ruleset, &status.landlock) {
+        (RulesetStatus::NotEnforced, _) => 0,
+        (_, LandlockStatus::Available { effective_abi, .. }) => (*effective_abi).min(TRIED) as u8,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_file_is_opened_also_before_it_is_there_and_behind_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(dir.join("real")).unwrap();
+        std::fs::write(dir.join("real/ca.pem"), "").unwrap();
+        std::fs::create_dir_all(dir.join("named")).unwrap();
+        std::os::unix::fs::symlink(dir.join("real/ca.pem"), dir.join("named/ca.pem")).unwrap();
+        assert_eq!(folders(&dir.join("named/ca.pem")), [dir.join("named"), dir.join("real")]);
+        assert_eq!(folders(&dir.join("later/deep/ca.pem")), [dir.clone()]);
+        assert_eq!(folders(Path::new("/ca.pem")), [Path::new("/ca.pem")], "never the root folder");
+    }
+}

@@ -1,0 +1,291 @@
+//! The system calls of a running relay, each with who needs it.
+//!
+//! Law: data, and the one function that makes filters of it. What is not listed is answered with ENOSYS, which C
+//! libraries take for an old kernel and work around; what no version of the relay or of its libraries can want ends
+//! the process. Both are seen in the audit trail (docs/decisions/012).
+
+use std::collections::BTreeMap;
+
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+/// One call that may be made.
+#[allow(dead_code, reason = "name and reason are for people and for the tests")]
+pub(super) struct Call {
+    pub(super) number: c_long,
+    pub(super) name: &'static str,
+    /// Any of these has to hold; each is a list of which all have to hold. Empty: always.
+    when: &'static [&'static [Argument]],
+    /// Who makes it.
+    pub(super) who: &'static str,
+}
+
+/// `argument[at] & mask == is`, in its lower 32 bits.
+struct Argument {
+    at: u8,
+    mask: u32,
+    is: u32,
+}
+
+const fn is(at: u8, value: u32) -> Argument {
+    Argument { at, mask: u32::MAX, is: value }
+}
+
+const fn lacks(at: u8, bits: u32) -> Argument {
+    Argument { at, mask: bits, is: 0 }
+}
+
+const fn has(at: u8, bits: u32) -> Argument {
+    Argument { at, mask: bits, is: bits }
+}
+
+macro_rules! calls {
+    ($($(#[$attribute:meta])* $name:ident $(when $when:expr)? => $who:literal,)*) => {
+        &[$($(#[$attribute])* Call {
+            number: libc::$name,
+            name: stringify!($name),
+            when: calls!(@when $($when)?),
+            who: $who,
+        },)*]
+    };
+    (@when) => { &[] };
+    (@when $when:expr) => { $when };
+}
+
+const AF_UNIX: u32 = 1;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const AF_NETLINK: u32 = 16;
+const NETLINK_ROUTE: u32 = 0;
+const PROT_WRITE: u32 = 2;
+const PROT_EXEC: u32 = 4;
+/// What pthread_create(3) asks for, and no new process: CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD.
+const THREAD: u32 = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000;
+/// CLONE_NEW*: namespaces.
+const NAMESPACES: u32 = 0x7e02_0080;
+const PR_SET_NAME: u32 = 15;
+const PR_SET_VMA: u32 = 0x5356_4d41;
+const FIONREAD: u32 = 0x541b;
+const FIONBIO: u32 = 0x5421;
+
+/// What may be done.
+pub(super) const ALLOWED: &[Call] = calls! {
+    // Bytes in and out.
+    SYS_read => "input from pipes and files, configuration and certificates, eventfd, signalfd, timerfd",
+    SYS_readv => "glibc reading files of the name service",
+    SYS_pread64 => "the dynamic loader, for a library of the name service",
+    SYS_write => "stdout, report, handover, diagnostics, eventfd",
+    SYS_writev => "stream sockets; stdout",
+    SYS_recvfrom => "input from auditd's socket; answers of receivers; DNS",
+    SYS_recvmsg => "the error queue of UDP; DNS and netlink answers of the name service",
+    SYS_recvmmsg => "glibc's resolver",
+    SYS_sendto => "one datagram; stream sockets; DNS; diagnostics to /dev/log",
+    SYS_sendmsg => "stream sockets, several buffers at once",
+    SYS_sendmmsg => "many datagrams at once; glibc's resolver",
+    SYS_close => "everything",
+    SYS_lseek => "the report, written in place",
+    // Sockets.
+    SYS_socket when &[
+        &[is(0, AF_UNIX)],
+        &[is(0, AF_INET)],
+        &[is(0, AF_INET6)],
+        // Not NETLINK_AUDIT, nor any other.
+        &[is(0, AF_NETLINK), is(2, NETLINK_ROUTE)],
+    ] => "connections; glibc asking which address families there are",
+    SYS_connect => "connections; DNS",
+    SYS_bind => "UDP; glibc's netlink socket",
+    SYS_getsockname => "glibc's netlink socket; sorting of addresses",
+    SYS_getpeername => "the peer's address for messages of the relay",
+    SYS_getsockopt => "SO_ERROR after connecting, TCP_INFO, kind of the input",
+    SYS_setsockopt => "timeouts, keepalive, TCP_NODELAY, IP_RECVERR",
+    SYS_shutdown => "the end of a connection",
+    // Waiting.
+    SYS_epoll_create1 => "tokio",
+    SYS_epoll_ctl => "tokio",
+    #[cfg(target_arch = "x86_64")]
+    SYS_epoll_wait => "tokio",
+    SYS_epoll_pwait => "tokio",
+    SYS_epoll_pwait2 => "tokio",
+    SYS_eventfd2 => "tokio's waker",
+    SYS_timerfd_create => "short waits of ingest and outputs",
+    SYS_timerfd_settime => "short waits of ingest and outputs",
+    SYS_signalfd4 => "signals",
+    #[cfg(target_arch = "x86_64")]
+    SYS_poll => "standard error, before it is written; glibc's resolver",
+    SYS_ppoll => "input from pipes; glibc",
+    SYS_futex => "threads: look-ups, and ingest where it has its own",
+    SYS_nanosleep => "ingest, while records gather",
+    SYS_clock_nanosleep => "ingest, while records gather",
+    SYS_restart_syscall => "the kernel, for a wait that was stopped and continued",
+    SYS_sched_yield => "crossbeam's back-off",
+    // Time, for machines without vDSO clocks.
+    SYS_clock_gettime => "all timers",
+    SYS_clock_getres => "glibc",
+    SYS_gettimeofday => "glibc's resolver",
+    SYS_time => "glibc",
+    SYS_adjtimex => "timeQuality: is the clock synchronised",
+    SYS_clock_adjtime => "timeQuality: is the clock synchronised",
+    // Files: Landlock says which.
+    SYS_openat => "configuration, certificates, handover; the name service",
+    #[cfg(target_arch = "x86_64")]
+    SYS_open => "the name service",
+    SYS_newfstatat => "configuration and certificates",
+    SYS_fstat => "configuration and certificates",
+    #[cfg(target_arch = "x86_64")]
+    SYS_stat => "the name service",
+    #[cfg(target_arch = "x86_64")]
+    SYS_lstat => "the name service",
+    SYS_statx => "configuration and certificates",
+    SYS_statfs => "the name service",
+    SYS_fstatfs => "room for the handover",
+    #[cfg(target_arch = "x86_64")]
+    SYS_access => "the name service; the dynamic loader",
+    SYS_faccessat => "the name service",
+    SYS_faccessat2 => "the name service",
+    #[cfg(target_arch = "x86_64")]
+    SYS_readlink => "paths of certificates",
+    SYS_readlinkat => "paths of certificates",
+    SYS_fgetxattr => "access lists of configuration and keys",
+    SYS_getcwd => "relative paths",
+    SYS_getdents64 => "the system's folder of authorities",
+    SYS_fcntl => "duplicates of descriptors, non-blocking mode",
+    SYS_flock => "the handover's lock",
+    SYS_fsync => "the handover",
+    SYS_fdatasync => "the handover",
+    SYS_ftruncate => "the report, written in place",
+    SYS_renameat => "the handover",
+    SYS_renameat2 => "the handover",
+    SYS_unlinkat => "the handover",
+    SYS_ioctl when &[&[is(1, FIONREAD)], &[is(1, FIONBIO)]] => "how much input waits; glibc's resolver",
+    // Memory: nothing becomes executable that can be, or could be, written.
+    SYS_mmap when &[&[lacks(2, PROT_EXEC)], &[lacks(2, PROT_WRITE)]] => "memory; libraries of the name service",
+    SYS_mprotect when &[&[lacks(2, PROT_EXEC)]] => "memory of threads; the dynamic loader",
+    SYS_munmap => "memory",
+    SYS_mremap => "memory",
+    SYS_madvise => "memory; aws-lc's keys, which no child may have",
+    SYS_brk => "memory",
+    SYS_mlock => "aws-lc",
+    SYS_membarrier => "tokio; aws-lc",
+    // Threads of this process, and nothing else. clone3 hides its flags in memory: ENOSYS makes glibc use clone.
+    SYS_clone when &[&[has(0, THREAD), lacks(0, NAMESPACES)]] => "look-ups, reload and certificates, on threads",
+    SYS_set_robust_list => "a new thread",
+    SYS_set_tid_address => "a new thread",
+    SYS_rseq => "a new thread",
+    SYS_sigaltstack => "a new thread, against overflow of its stack",
+    SYS_sched_getaffinity => "a new thread: where its stack lies; arenas of glibc's malloc",
+    SYS_prlimit64 when &[&[is(0, 0), is(2, 0)]] => "a new thread: the size of the stack (read only)",
+    SYS_prctl when &[&[is(0, PR_SET_NAME)], &[is(0, PR_SET_VMA)]] => "names of threads and of memory",
+    SYS_gettid => "threads",
+    SYS_exit => "the end of a thread",
+    SYS_exit_group => "the end",
+    // Signals: blocked and read as data; SIGABRT to itself.
+    SYS_rt_sigaction => "the end by abort(3)",
+    SYS_rt_sigprocmask => "a new thread",
+    SYS_rt_sigreturn => "handlers for the overflow of a stack",
+    SYS_tgkill => "abort(3)",
+    // Who am I.
+    SYS_getpid => "messages; abort(3)",
+    SYS_getppid => "is auditd still there",
+    SYS_getuid => "the name service",
+    SYS_geteuid => "who owns the configuration",
+    SYS_getgid => "the name service",
+    SYS_getegid => "the name service",
+    SYS_uname => "the name service",
+    SYS_sysinfo => "glibc",
+    SYS_getrandom => "TLS; glibc; hash maps",
+};
+
+macro_rules! numbers {
+    ($($(#[$attribute:meta])* $name:ident)*) => { &[$($(#[$attribute])* libc::$name,)*] };
+}
+
+/// What ends the process: no relay, and no library below it, has ever a reason to.
+pub(super) const FATAL: &[c_long] = numbers! {
+    SYS_execve SYS_execveat
+    #[cfg(target_arch = "x86_64")] SYS_fork
+    #[cfg(target_arch = "x86_64")] SYS_vfork
+    SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_kill SYS_pidfd_send_signal SYS_pidfd_getfd
+    SYS_setuid SYS_setgid SYS_setreuid SYS_setregid SYS_setresuid SYS_setresgid SYS_setgroups SYS_setfsuid SYS_setfsgid SYS_capset
+    SYS_mount SYS_umount2 SYS_pivot_root SYS_chroot SYS_setns SYS_unshare SYS_move_mount SYS_fsopen SYS_open_tree
+    SYS_init_module SYS_finit_module SYS_delete_module SYS_kexec_load SYS_kexec_file_load SYS_bpf SYS_perf_event_open SYS_userfaultfd
+    SYS_io_uring_setup SYS_open_by_handle_at SYS_keyctl SYS_add_key SYS_reboot SYS_swapon SYS_swapoff SYS_settimeofday SYS_clock_settime
+    #[cfg(target_arch = "x86_64")] SYS_iopl
+    #[cfg(target_arch = "x86_64")] SYS_ioperm
+    #[cfg(target_arch = "x86_64")] SYS_modify_ldt
+};
+
+/// What happens to a call that is not in [`ALLOWED`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Mode {
+    /// It is refused, or ends the process.
+    Enforce,
+    /// It is made, and logged by the kernel.
+    Log,
+}
+
+/// The filters of `mode`, in the order in which they are to be installed.
+///
+/// # Errors
+/// This processor is none that filters can be made for.
+pub(super) fn filters(mode: Mode) -> Result<Vec<BpfProgram>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{error}");
+    let arch =
+        || std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| failed(&error));
+    let program = |rules, otherwise, matching| -> Result<BpfProgram, String> {
+        SeccompFilter::new(rules, otherwise, matching, arch()?)
+            .and_then(TryInto::try_into)
+            .map_err(|error| failed(&error))
+    };
+    let mut allowed = BTreeMap::new();
+    for call in ALLOWED {
+        let mut rules = Vec::new();
+        for all in call.when {
+            let conditions: Result<Vec<_>, _> = all.iter().map(Argument::condition).collect();
+            let rule = conditions.and_then(SeccompRule::new).map_err(|error| failed(&error))?;
+            rules.push(rule);
+        }
+        allowed.insert(call.number, rules);
+    }
+    let refused = match mode {
+        Mode::Enforce => SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+        Mode::Log => SeccompAction::Log,
+    };
+    let mut filters = Vec::new();
+    if mode == Mode::Enforce {
+        let fatal: BTreeMap<_, _> = FATAL.iter().map(|number| (*number, Vec::new())).collect();
+        filters.push(program(fatal, SeccompAction::Allow, SeccompAction::KillProcess)?);
+    }
+    filters.push(program(allowed, refused, SeccompAction::Allow)?);
+    Ok(filters)
+}
+
+impl Argument {
+    fn condition(&self) -> Result<SeccompCondition, seccompiler::BackendError> {
+        let equal = SeccompCmpOp::MaskedEq(u64::from(self.mask));
+        SeccompCondition::new(self.at, SeccompCmpArgLen::Dword, equal, u64::from(self.is))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_call_stands_once_with_its_reason() {
+        let numbers: BTreeSet<_> = ALLOWED.iter().map(|call| call.number).collect();
+        assert_eq!(numbers.len(), ALLOWED.len());
+        for call in ALLOWED {
+            assert!(!call.who.is_empty() && !FATAL.contains(&call.number), "{}", call.name);
+        }
+        assert_eq!(FATAL.iter().collect::<BTreeSet<_>>().len(), FATAL.len());
+    }
+
+    #[test]
+    fn filters_can_be_made_for_this_processor() {
+        assert_eq!(filters(Mode::Enforce).unwrap().len(), 2);
+        assert_eq!(filters(Mode::Log).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,390 @@
+//! What is left to the running relay: read from the kernel, tried, and enough for all that it has to do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper is a failed test")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod support;
+
+use std::fs;
+use std::io::Read as _;
+use std::net::UdpSocket;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use support::network::Network;
+use support::pki::{Kind, Pki};
+use support::relay::{Relay, binary, run};
+use support::relp_sink::{RelpSink, Reply};
+use support::sink::{Framing, Sink};
+use support::tls_sink::TlsSink;
+use support::{line, temp_dir, wait_until};
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The kernel that these tests were written on has all of it; an older one cannot pass them.
+fn landlock() -> bool {
+    fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| list.contains("landlock"))
+        || run(&["check", "--confinement", "--config", "none", "--confine", "require", "--attempt", "read"])
+            .status
+            .code()
+            == Some(10)
+}
+
+fn skipped(what: &str) -> bool {
+    assert!(std::env::var_os("CI").is_none(), "{what} is missing, and CI skips nothing");
+    eprintln!("SKIPPED: {what} is missing");
+    true
+}
+
+/// One receiver of each kind, behind one face.
+enum Receiver {
+    Plain(Sink, Vec<String>),
+    Tls(TlsSink, Vec<String>),
+    Relp(RelpSink, String, Vec<String>),
+}
+
+impl Receiver {
+    fn all(dir: &Path) -> Vec<(&'static str, Self)> {
+        let pki = Pki::new(&dir.join("pki"));
+        let server = pki.server("server", Kind::Good);
+        let ca = || vec!["--tls-ca".to_owned(), pki.ca_file().to_str().unwrap().to_owned()];
+        let tls = TlsSink::new(&server);
+        let relps = TlsSink::new(&server);
+        let relps_url = relps.url("relps");
+        let relp = RelpSink::tcp(|_| Reply::Accept);
+        let relp_url = relp.url.clone();
+        vec![
+            ("unix", Self::Plain(Sink::unix(), Vec::new())),
+            ("unix-stream", Self::Plain(Sink::unix_stream(Framing::Lf), Vec::new())),
+            ("udp", Self::Plain(Sink::udp("127.0.0.1"), Vec::new())),
+            ("tcp", Self::Plain(Sink::tcp(Framing::Octet), Vec::new())),
+            ("tls", Self::Tls(tls, ca())),
+            ("relp", Self::Relp(relp, relp_url, Vec::new())),
+            ("relps", Self::Relp(RelpSink::tls(relps, |_| Reply::Accept), relps_url, ca())),
+        ]
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let (url, options) = match self {
+            Self::Plain(sink, options) => (sink.url.clone(), options),
+            Self::Tls(sink, options) => (sink.url("tls"), options),
+            Self::Relp(_, url, options) => (url.clone(), options),
+        };
+        [vec!["--to".to_owned(), url], options.clone()].concat()
+    }
+
+    /// Waits for `count` messages.
+    fn wait_for(&self, count: usize) {
+        match self {
+            Self::Plain(sink, _) => drop(sink.wait_for(count)),
+            Self::Tls(sink, _) => {
+                let mut connection = sink.accept();
+                let mut bytes = Vec::new();
+                while Framing::Octet.cut(&bytes).0.len() < count {
+                    bytes.extend(connection.read_bytes(1));
+                }
+            }
+            Self::Relp(sink, ..) => sink.wait_for(count),
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_says_of_a_relay_on_each_transport() {
+    if !landlock() && skipped("Landlock") {
+        return;
+    }
+    let dir = temp_dir();
+    for (name, receiver) in Receiver::all(dir.path()) {
+        let arguments = receiver.arguments();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let (relay, mut feed) = Relay::with(&arguments).options(&["--confine", "require"]).by_hand();
+        feed.write(&line(1, 0));
+        receiver.wait_for(1);
+        for (field, expected) in [
+            ("CapInh", "0000000000000000"),
+            ("CapPrm", "0000000000000000"),
+            ("CapEff", "0000000000000000"),
+            ("CapAmb", "0000000000000000"),
+            ("NoNewPrivs", "1"),
+            ("Seccomp", "2"),
+        ] {
+            assert_eq!(relay.status_field(field), expected, "{name}: {field}");
+        }
+        let process = format!("/proc/{}", relay.id());
+        if is_root() {
+            assert_eq!(relay.status_field("CapBnd"), "0000000000000000", "{name}");
+            assert_eq!(relay.status_field("Groups"), "", "{name}");
+            assert!(!relay.status_field("Uid").split(' ').any(|id| id == "0"), "{name}");
+            assert!(!relay.status_field("Gid").split(' ').any(|id| id == "0"), "{name}");
+        }
+        // The kernel gives the files of a process that must not be dumped to root.
+        assert_eq!(fs::metadata(format!("{process}/status")).unwrap().uid(), 0, "{name}");
+        let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
+        let limit = |name: &str| {
+            let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+            line[26..].split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(limit("Max core file size"), ["0", "0"], "{name}");
+        assert_eq!(limit("Max open files"), ["264", "264"], "{name}");
+        assert_ne!(limit("Max data size")[1], "unlimited", "{name}");
+        let said = relay.report()["confined"].clone();
+        assert_eq!(said["seccomp"], "enforced", "{name}");
+        assert!(said["landlock"].as_u64().unwrap() >= 1 && said["no_dumps"] == true, "{name}: {said}");
+        feed.close();
+        drop(relay);
+    }
+}
+
+/// What the kernel answers where a call is not in the list.
+fn refusals(trace: &str) -> Vec<&str> {
+    trace
+        .lines()
+        .filter(|line| line.contains("= -1 ENOSYS") || line.contains("--- SIGSYS"))
+        // Hides its flags from filters; glibc takes clone instead.
+        .filter(|line| !line.contains("clone3("))
+        .collect()
+}
+
+#[test]
+fn nothing_that_the_relay_does_is_refused() {
+    if Command::new("strace").arg("-V").output().is_err() && skipped("strace") {
+        return;
+    }
+    let dir = temp_dir();
+    for (name, receiver) in Receiver::all(dir.path()) {
+        let (trace, report) = (dir.path().join(name), dir.path().join(format!("{name}.json")));
+        let folder = dir.path().join(format!("{name}.left"));
+        let mut arguments = vec!["-f", "-qq", "-o", trace.to_str().unwrap(), binary().to_str().unwrap()];
+        let own = receiver.arguments();
+        // With a name to look up where there is one, two threads, a handover and a report.
+        let own: Vec<_> = own.iter().map(|word| word.replace("//127.0.0.1:", "//localhost:")).collect();
+        arguments.extend(own.iter().map(String::as_str));
+        let options =
+            ["--config", "none", "--log", "stderr", "--confine", "require", "--drain-timeout", "5s"];
+        arguments.extend(options);
+        arguments.extend(["--report", report.to_str().unwrap(), "--handover", folder.to_str().unwrap()]);
+        let mut child = Command::new("strace")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        for number in 0..200 {
+            std::io::Write::write_all(&mut input, &line(number, number)).unwrap();
+        }
+        receiver.wait_for(200);
+        drop(input);
+        wait_until("strace has ended", || child.try_wait().unwrap().is_some());
+        let text = fs::read_to_string(&trace).unwrap();
+        assert!(text.contains("seccomp("), "{name}: it was confined");
+        assert_eq!(refusals(&text), [""; 0], "{name}");
+        let report = fs::read_to_string(&report).unwrap();
+        assert!(report.contains("\"sent\": 200"), "{name}: {report}");
+    }
+}
+
+#[test]
+fn everything_else_is_refused_and_only_by_confinement() {
+    if !landlock() && skipped("Landlock") {
+        return;
+    }
+    let check = |how: &str| {
+        let output = run(&[
+            "check",
+            "--confinement",
+            "--config",
+            "none",
+            "--hostname",
+            "h",
+            "--to",
+            "tcp://127.0.0.1:601",
+            "--confine",
+            how,
+        ]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, said) = check("require");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.lines().count() >= 13 && said.lines().all(|line| line.starts_with("refused")), "{said}");
+    // What tries must be able to succeed. Capabilities and the like stand guard over the others in any case.
+    let (status, said) = check("off");
+    assert_eq!(status, Some(69), "{said}");
+    for what in [
+        "become another program",
+        "start a process",
+        "read another file",
+        "write another file",
+        "connect to another TCP port",
+        "take TCP connections",
+        "speak with the kernel's audit",
+        "run memory that it has written",
+        "leave its memory",
+    ] {
+        let line = said.lines().find(|line| line.contains(what)).unwrap();
+        assert!(line.starts_with("ALLOWED"), "{line}");
+    }
+}
+
+#[test]
+fn a_reload_that_needs_more_is_refused_and_one_that_does_not_is_not() {
+    let (first, second) = (Sink::tcp(Framing::Octet), Sink::tcp(Framing::Octet));
+    let third = Sink::udp("127.0.0.1");
+    let dir = temp_dir();
+    let file = dir.path().join("relay.toml");
+    let write = |text: &str| {
+        // As an editor does it: a new file under the old name.
+        let new = dir.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &file).unwrap();
+    };
+    if is_root() {
+        // The relay reads it again without root.
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    write(&format!("to = [\"{}\"]\n", first.url));
+    let (relay, mut feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
+    feed.write(&line(1, 0));
+    first.wait_for(1);
+    write(&format!("to = [\"{}\", \"{}\"]\n", first.url, second.url));
+    relay.signal(Signal::SIGHUP);
+    wait_until("the reload is refused", || {
+        let said = relay.said();
+        said.contains("reload: it needs TCP port") && said.contains("start the relay again")
+    });
+    write(&format!("to = [\"{}\", \"{}\"]\n", first.url, third.url));
+    relay.signal(Signal::SIGHUP);
+    wait_until("the reload is taken", || relay.said().contains("the configuration was read again"));
+    feed.write(&line(2, 0));
+    assert_eq!((first.wait_for(2).len(), third.wait_for(1).len()), (2, 1));
+    feed.close();
+    relay.exit_after_reload();
+}
+
+#[test]
+fn certificates_are_exchanged_within_their_folder_and_read_from_no_other() {
+    if !landlock() && skipped("Landlock") {
+        return;
+    }
+    let dir = temp_dir();
+    let pki = Pki::new(&dir.path().join("pki"));
+    let server = pki.server("server", Kind::Good);
+    // With a name in the configuration, and an address, nothing but this folder and the time zone is open.
+    let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
+    for folder in [dir.path(), &inside, &outside] {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::create_dir_all(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let ca = inside.join("ca.pem");
+    fs::copy(pki.other_ca_file(), &ca).unwrap();
+    fs::copy(pki.ca_file(), outside.join("ca.pem")).unwrap();
+    let sink = TlsSink::new(&server);
+    let start = |how: &str| {
+        fs::remove_file(&ca).unwrap();
+        fs::copy(pki.other_ca_file(), &ca).unwrap();
+        let options = ["--hostname", "h", "--tls-ca", ca.to_str().unwrap(), "--confine", how];
+        let (relay, mut feed) = Relay::to(&sink.url("tls")).options(&options).by_hand();
+        feed.write(&line(1, 0));
+        // The wrong authority: the handshake fails.
+        assert!(sink.try_accept().is_err());
+        fs::remove_file(&ca).unwrap();
+        (relay, feed)
+    };
+    let (relay, feed) = start("auto");
+    symlink(outside.join("ca.pem"), &ca).unwrap();
+    wait_until("the relay must not read it", || relay.said().contains("Permission denied"));
+    fs::remove_file(&ca).unwrap();
+    fs::copy(pki.ca_file(), inside.join("new")).unwrap();
+    fs::rename(inside.join("new"), &ca).unwrap();
+    sink.accept();
+    drop((relay, feed));
+    // And unconfined it can be read: the refusal was Landlock's.
+    let (relay, feed) = start("off");
+    symlink(outside.join("ca.pem"), &ca).unwrap();
+    sink.accept();
+    drop((relay, feed));
+}
+
+/// The kernel is made to look old.
+#[test]
+fn an_old_kernel_is_said_and_with_require_refused() {
+    if Command::new("strace").arg("-V").output().is_err() && skipped("strace") {
+        return;
+    }
+    for (call, words) in [("landlock_create_ruleset", "Landlock"), ("seccomp", "seccomp")] {
+        for (how, status) in [("auto", 0), ("require", 77)] {
+            let inject = format!("inject={call}:error=ENOSYS");
+            let output = Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject])
+                .arg(binary())
+                .args(["--config", "none", "--to", "stdout:", "--log", "stderr", "--confine", how])
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(status), "{call} {how}: {said}");
+            let sentence = if how == "auto" { "not enforced: " } else { "but this kernel lacks " };
+            assert!(said.contains(sentence) && said.contains(words), "{call} {how}: {said}");
+        }
+    }
+}
+
+/// A resolver of our own, in a network and behind a resolv.conf of our own.
+#[test]
+fn names_are_looked_up_over_dns() {
+    if !is_root() {
+        skipped("root");
+        return;
+    }
+    Network::own(|_| {
+        let server = UdpSocket::bind("127.0.0.1:53").unwrap();
+        std::thread::spawn(move || {
+            let mut question = [0; 512];
+            while let Ok((length, asker)) = server.recv_from(&mut question) {
+                let question = &question[..length];
+                let is_a =
+                    question[length - 4..] == [0, 1, 0, 1] || question.windows(4).any(|w| w == [0, 1, 0, 1]);
+                let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+                let mut answer = question[..end].to_vec();
+                // A response, recursion available, one question, one answer or none, nothing else.
+                answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+                if is_a {
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+                }
+                let _ = server.send_to(&answer, asker);
+            }
+        });
+        let sink = Sink::tcp(Framing::Octet);
+        let url = sink.url.replace("127.0.0.1", "logs.example.org");
+        let dir = temp_dir();
+        let (resolver, services) = (dir.path().join("resolv.conf"), dir.path().join("nsswitch.conf"));
+        fs::write(&resolver, "nameserver 127.0.0.1\n").unwrap();
+        fs::write(&services, "hosts: files dns\npasswd: files\n").unwrap();
+        let script = "set -e; touch /etc/nsswitch.conf; mount --bind \"$1\" /etc/resolv.conf; \
+                      mount --bind \"$2\" /etc/nsswitch.conf; shift 2; exec \"$@\"";
+        let mut child = Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .args([&resolver, &services])
+            .arg(binary())
+            .args(["--config", "none", "--to", &url, "--confine", "require", "--log", "stderr"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, &line(1, 0)).unwrap();
+        sink.wait_for(1);
+        drop(input);
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(child.wait().unwrap().success(), "{said}");
+    });
+}
