@@ -35,6 +35,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod diagnostics;
+pub mod guarded;
 pub mod host;
 pub mod pipeline;
 pub mod privilege;
