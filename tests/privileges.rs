@@ -534,5 +534,6 @@ fn a_storm_of_reloads_and_reports_starves_nothing() {
     let arrived: Vec<_> = sink.messages_after_exit().iter().map(|message| serial(&message.text)).collect();
     assert_eq!(arrived, (0..total).collect::<Vec<_>>());
     assert!(sent > 10, "there was a storm: {sent}");
-    assert!(exit.said.contains("the configuration was read again"), "{}", exit.said);
+    // What is said is bounded; that reports were made shows all the same.
+    assert!(exit.said.matches("in flight").count() > 1, "{}", exit.said);
 }
