@@ -12,6 +12,7 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
 
 /// Days that a new certificate is valid where the user names no number.
 pub const USUAL_DAYS: u32 = 825;
@@ -165,7 +166,7 @@ pub struct Made {
     /// The certificate.
     pub certificate: String,
     /// Its private key (PKCS #8). Nothing prints it.
-    pub key: String,
+    pub key: Zeroizing<String>,
     /// The certificate in DER.
     pub der: Vec<u8>,
 }
@@ -197,7 +198,11 @@ pub fn make(names: &[String], today: (i32, u8, u8), days: u32) -> Result<Made, S
     params.not_after = midnight + day * days;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok(Made { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() })
+    Ok(Made {
+        certificate: certificate.pem(),
+        key: Zeroizing::new(key.serialize_pem()),
+        der: certificate.der().to_vec(),
+    })
 }
 
 #[cfg(test)]

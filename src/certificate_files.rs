@@ -86,7 +86,8 @@ fn with_extension(out: &Path, extension: &str) -> PathBuf {
 
 fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), String> {
     let name = path.display();
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(path);
     file.and_then(|mut file| file.write_all(bytes)).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             format!("{name} is there already and is not overwritten; name another with `cert new NAME`")

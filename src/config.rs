@@ -646,10 +646,18 @@ mod tests {
         std::fs::write(&path, "facility = \"auth\"\n").unwrap();
         for (mode, good) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let result = Settings::from_file(&path);
+            let result = Settings::from_file(&path, nix::unistd::Uid::effective());
             assert_eq!(result.is_ok(), good, "{mode:o}: {result:?}");
         }
-        assert!(Settings::from_file(dir.path()).unwrap_err().contains("not a regular file"));
-        assert!(Settings::from_file(&dir.path().join("absent")).unwrap_err().contains("cannot read"));
+        assert!(
+            Settings::from_file(dir.path(), nix::unistd::Uid::effective())
+                .unwrap_err()
+                .contains("not a regular file")
+        );
+        assert!(
+            Settings::from_file(&dir.path().join("absent"), nix::unistd::Uid::effective())
+                .unwrap_err()
+                .contains("cannot read")
+        );
     }
 }

@@ -10,6 +10,12 @@
 //! | HUP | read the configuration again | the same |
 //! | USR1 | write the accounting | the same |
 //! | USR2 | auditd is gone (the kernel sends it): as TERM from auditd | ignored |
+//! | QUIT, TSTP, TTIN, TTOU | ignored | quit, suspend |
+//! | KILL, STOP | cannot be helped: root and whoever runs under the relay's account can send them | the same |
+//! | all others that would end or stop a process | ignored, unless the process itself is at fault | the same |
+//!
+//! The sender of TERM is the kernel's word, kill(2); of sigqueue(3) the sender writes it himself, so that one is
+//! never taken for auditd's.
 //!
 //! auditd up to 4.1 sends HUP when it reloads and TERM when it stops. auditd 4.2 closes standard input, waits
 //! 50 ms, sends TERM and waits without limit, also on a reload; so the end of the input is the word that
@@ -53,18 +59,18 @@ pub const TEMPORARY_FAILURE: u8 = 75;
 pub const OS_ERROR: u8 = 71;
 
 /// Takes over the signals: resets what auditd has ignored or blocked, and blocks what [`relay`] reads.
-/// Call before the first thread starts.
+/// Call before the first thread starts. `by_hand`: no auditd has started us.
 ///
 /// # Errors
 /// The system refuses.
-pub fn take_signals() -> io::Result<SignalFd> {
+pub fn take_signals(by_hand: bool) -> io::Result<SignalFd> {
     let mut ours = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         ours.add(signal);
     }
     // Blocked first: one of them may be pending already, or come between two steps, and must not end us.
     ours.thread_block()?;
-    sys::reset_signals();
+    sys::reset_signals(by_hand);
     ours.thread_set_mask()?;
     Ok(SignalFd::with_flags(&ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
@@ -395,9 +401,11 @@ fn meaning(signal: &siginfo, auditd: Option<Pid>) -> Wish {
         Ok(Signal::SIGINT) if auditd.is_none() => Wish::Stop,
         Ok(Signal::SIGTERM) => {
             let sender = i32::try_from(signal.ssi_pid).unwrap_or(0);
+            // Anything but SI_USER may come with a sender that was made up (rt_sigqueueinfo(2)).
+            let known = signal.ssi_code == libc::SI_USER;
             match auditd {
                 None => Wish::Stop,
-                Some(parent) if sender == parent.as_raw() || getppid() != parent => Wish::Stop,
+                Some(parent) if (known && sender == parent.as_raw()) || getppid() != parent => Wish::Stop,
                 Some(_) => {
                     info!("SIGTERM from process {sender} ignored: only auditd stops its plugin");
                     Wish::Nothing

@@ -20,18 +20,19 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::audit::Stamp;
 use crate::batch::{BATCH_BYTES, Batch};
+use crate::guarded::{self, Fault};
 use crate::telemetry::{DestinationCounters, Reason};
 
 const MAGIC: &[u8] = b"audit-relay handover 1\n";
@@ -98,14 +99,18 @@ impl Folder {
     pub fn open(path: &Path, owner: (Uid, Gid)) -> Result<Self, String> {
         let name = path.display().to_string();
         let failed = |what: &str, error: io::Error| format!("handover: cannot {what} {name}: {error}");
-        let made = match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        let place = guarded::place(path, owner.0).map_err(|fault| match fault {
+            Fault::Io(error) => failed("open the folder above", error),
+            Fault::Refused(sentence) => format!("handover: {sentence}"),
+        })?;
+        let made = match mkdirat(&place.folder, place.name.as_os_str(), Mode::S_IRWXU) {
             Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(failed("make", error)),
+            Err(Errno::EEXIST) => false,
+            Err(errno) => return Err(failed("make", errno.into())),
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let dir =
-            open(path, flags, Mode::empty()).map_err(|errno| failed("open the folder", errno.into()))?;
+        let dir = openat(&place.folder, place.name.as_os_str(), flags, Mode::empty())
+            .map_err(|errno| failed("open the folder", errno.into()))?;
         let facts = File::from(dir.try_clone().map_err(|error| failed("open", error))?)
             .metadata()
             .map_err(|error| failed("look at", error))?;
@@ -159,13 +164,18 @@ impl Folder {
         let taken = file
             .metadata()
             .and_then(|facts| {
-                if !facts.is_file() || facts.uid() != Uid::effective().as_raw() || facts.mode() & 0o077 != 0 {
+                if !facts.is_file()
+                    || facts.uid() != Uid::effective().as_raw()
+                    || facts.mode() & 0o077 != 0
+                    || facts.nlink() != 1
+                {
                     return Err(io::Error::other("it is not a file of this user alone"));
                 }
                 if facts.len() > LARGEST * 2 {
                     return Err(io::Error::other("it is larger than any that this relay leaves"));
                 }
-                read(&mut BufReader::with_capacity(1 << 16, file))
+                // Whoever has our account may go on writing meanwhile.
+                read(&mut BufReader::with_capacity(1 << 16, file.take(LARGEST * 2)))
             })
             .map_err(|error| {
                 format!("handover: {}/{RECORDS} is of no use and was removed: {error}", self.name)

@@ -1,10 +1,10 @@
 //! audit-relay: command line to configuration to relay to exit status.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -13,11 +13,14 @@ use audit_relay::cli::{self, Cert, Command, Options};
 use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
 use audit_relay::confine::attempts;
 use audit_relay::control::{self, OS_ERROR, Start};
+use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
 use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, sys};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Pid, Uid, getppid};
 
 #[global_allocator]
@@ -68,18 +71,20 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return USAGE;
         }
     };
-    let config = match read(&given) {
+    // Before root is given up: whose word the configuration is does not change with that.
+    let starter = Uid::effective();
+    let config = match read(&given, starter) {
         Ok(config) => config,
         Err(error) => {
             complain(&format!("{error}\naudit-relay: try: audit-relay check"));
             return CONFIG;
         }
     };
-    relay(config, given, auditd)
+    relay(config, given, starter, auditd)
 }
 
-fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
-    let signals = match control::take_signals() {
+fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u8 {
+    let signals = match control::take_signals(auditd.is_none()) {
         Ok(signals) => signals,
         Err(error) => {
             diagnostics::say_at_once(&format!("cannot take over the signals: {error}"), auditd.is_some());
@@ -87,13 +92,6 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
         }
     };
     diagnostics::start(config.log, auditd.is_some());
-    let report = match config.report.as_deref().map(open_report).transpose() {
-        Ok(report) => report,
-        Err(error) => {
-            log::error!("{error}");
-            return CANNOT_CREATE;
-        }
-    };
     let account = match privilege::account(config.user.as_deref()) {
         Ok(account) => account,
         Err(error) => {
@@ -101,7 +99,19 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
             return NO_PERMISSION;
         }
     };
-    let handover = match open_handover(&config.handover, auditd.is_some(), &account) {
+    // Whoever the relay will be.
+    let owner = match Uid::effective().is_root() {
+        true => (account.uid, account.gid),
+        false => (Uid::effective(), Gid::effective()),
+    };
+    let report = match config.report.as_deref().map(|path| open_report(path, owner.0)).transpose() {
+        Ok(report) => report,
+        Err(error) => {
+            log::error!("{error}");
+            return CANNOT_CREATE;
+        }
+    };
+    let handover = match open_handover(&config.handover, auditd.is_some(), owner) {
         Ok(handover) => handover,
         Err(error) => {
             log::error!("{error}");
@@ -136,7 +146,7 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
     };
     control::relay(Start {
         confinement,
-        read_again: move || read(&given),
+        read_again: move || read(&given, starter),
         names: host::names(),
         input_is_socket: getsockopt(&io::stdin().as_fd(), sockopt::SockType).is_ok(),
         config,
@@ -149,10 +159,10 @@ fn relay(config: Config, given: Options, auditd: Option<Pid>) -> u8 {
 }
 
 /// Reads file and command line together.
-fn read(options: &Options) -> Result<Config, String> {
+fn read(options: &Options, starter: Uid) -> Result<Config, String> {
     let named = options.config.is_some();
     let settings = match file_of(options).filter(|path| named || path.exists()) {
-        Some(path) => Settings::from_file(&path)?,
+        Some(path) => Settings::from_file(&path, starter)?,
         None => Settings::default(),
     };
     settings.overridden_by(options.clone().settings()?).validate()
@@ -170,7 +180,7 @@ fn file_of(options: &Options) -> Option<PathBuf> {
 /// `audit-relay check`.
 fn check(options: Options) -> u8 {
     let mut out = io::stdout();
-    match read(&options)
+    match read(&options, Uid::effective())
         .and_then(|config| privilege::account(config.user.as_deref()).map(|account| (config, account)))
     {
         Ok((config, account)) => {
@@ -191,7 +201,7 @@ fn check(options: Options) -> u8 {
 /// `audit-relay check --confinement`: a process for each attempt, since some are ended for it.
 fn check_confinement(options: &Options) -> u8 {
     let mut out = io::stdout();
-    if let Err(error) = read(options) {
+    if let Err(error) = read(options, Uid::effective()) {
         let _ = writeln!(io::stderr(), "audit-relay: {error}");
         return CONFIG;
     }
@@ -230,7 +240,7 @@ fn attempt(options: &Options, name: &str) -> u8 {
     };
     let Some(attempt) = attempts::Attempt::find(name) else { return USAGE };
     let before = attempts::Before::now();
-    let confined = read(options).and_then(|config| {
+    let confined = read(options, Uid::effective()).and_then(|config| {
         let account = privilege::account(config.user.as_deref())?;
         let confined = privilege::confine(&account)?;
         confine::apply(&confined, &config, file_of(options).as_deref(), None)
@@ -300,15 +310,7 @@ fn certificates(what: Cert) -> u8 {
 
 /// Opens the folder for undelivered records while root may still make it. Where nobody has asked for it, a relay
 /// without it is better than none.
-fn open_handover(
-    wanted: &Handover,
-    under_auditd: bool,
-    account: &privilege::Account,
-) -> Result<Option<Folder>, String> {
-    let owner = match Uid::effective().is_root() {
-        true => (account.uid, account.gid),
-        false => (Uid::effective(), Gid::effective()),
-    };
+fn open_handover(wanted: &Handover, under_auditd: bool, owner: (Uid, Gid)) -> Result<Option<Folder>, String> {
     match wanted {
         Handover::Off => Ok(None),
         Handover::Auto if !under_auditd => Ok(None),
@@ -327,16 +329,32 @@ fn auditd() -> Option<Pid> {
 }
 
 /// Opens the report before root is given up; the file stays open, so that a later rename or link in its
-/// directory cannot lead the writing elsewhere.
-fn open_report(path: &Path) -> Result<File, String> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o640)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|error| {
-            format!("report: cannot open {}: {error} (a symbolic link is never followed)", path.display())
-        })
+/// directory cannot lead the writing elsewhere. Root must not be led to a file that is not meant, so it is one that
+/// root or `owner` has made, has no other name, and lies where nobody else can put one.
+fn open_report(path: &Path, owner: Uid) -> Result<File, String> {
+    let name = path.display();
+    let refused = |why: &str| format!("report: {name} {why}; remove it, or name another file");
+    let failed =
+        |error: io::Error| format!("report: cannot open {name}: {error} (a symbolic link is never followed)");
+    let place = guarded::place(path, owner).map_err(|fault| match fault {
+        Fault::Io(error) => failed(error),
+        Fault::Refused(sentence) => format!("report: {sentence}"),
+    })?;
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_CREAT
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP;
+    let opened = openat(&place.folder, place.name.as_os_str(), flags, mode);
+    let file = opened.map(File::from).map_err(|errno| failed(errno.into()))?;
+    let facts = file.metadata().map_err(failed)?;
+    if facts.uid() != 0 && facts.uid() != owner.as_raw() {
+        return Err(refused(&format!("belongs to user {}", facts.uid())));
+    }
+    if facts.is_file() && facts.nlink() > 1 {
+        return Err(refused("has a second name (a hard link)"));
+    }
+    Ok(file)
 }

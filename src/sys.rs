@@ -101,36 +101,46 @@ pub fn close_all_from_3() {
 
 /// Gives every signal the disposition that the relay wants. auditd starts plugins with nearly all ignored.
 ///
-/// Faults and job control get the default. Signals whose default is to end the process, and which nobody
-/// has reason to send us, stay ignored: a stranger with our user id could end the relay with them.
-pub fn reset_signals() {
-    const DEFAULT: [i32; 20] = [
+/// What would end or stop the process, and nobody has reason to send, is ignored. A real fault ends the process all
+/// the same: the kernel delivers those of its own making (SIGSEGV, SIGSYS of a filter) past SIG_IGN, and abort(3)
+/// takes it away first. `by_hand`: a person at a terminal may quit (SIGQUIT) and suspend (SIGTSTP).
+pub fn reset_signals(by_hand: bool) {
+    const DEFAULT: [i32; 9] = [
         libc::SIGHUP,
         libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGILL,
-        libc::SIGTRAP,
-        libc::SIGABRT,
-        libc::SIGBUS,
-        libc::SIGFPE,
         libc::SIGUSR1,
         libc::SIGUSR2,
-        libc::SIGSEGV,
         libc::SIGTERM,
         libc::SIGCHLD,
         libc::SIGCONT,
-        libc::SIGTSTP,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
         libc::SIGURG,
         libc::SIGWINCH,
-        libc::SIGSYS,
     ];
+    const TERMINAL: [i32; 4] = [libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
     // 32 and 33 belong to glibc (setresuid(2) on all threads works through one of them).
     for signal in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
-        let disposition = if DEFAULT.contains(&signal) { libc::SIG_DFL } else { libc::SIG_IGN };
+        let default = DEFAULT.contains(&signal) || (by_hand && TERMINAL.contains(&signal));
+        let disposition = if default { libc::SIG_DFL } else { libc::SIG_IGN };
         // SAFETY: neither value installs a handler; KILL and STOP are refused.
         unsafe { libc::signal(signal, disposition) };
+    }
+}
+
+/// True if a file has a POSIX access control list, other than one that says what the mode says. False where the file
+/// system knows of none.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn has_access_list(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let name = c"system.posix_acl_access";
+    // SAFETY: the name ends in NUL; a size of 0 asks for the length, and nothing is written.
+    let length = unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) };
+    if length >= 0 {
+        return Ok(true);
+    }
+    match Errno::last() {
+        Errno::ENODATA | Errno::EOPNOTSUPP => Ok(false),
+        errno => Err(errno.into()),
     }
 }
 

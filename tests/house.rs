@@ -34,6 +34,11 @@ const LAW: &[(&str, &[&str])] = &[
     ("output/relp.rs", TLS),
     ("certificate.rs", &["std::fs", "std::io", "tokio", "nix", "crate::output", "crate::config"]),
     ("certificate_files.rs", &["tokio", "crate::output", "crate::config", "crate::control"]),
+    ("guarded.rs", &["std::net", "tokio", "socket2", "log::"]),
+    (
+        "guarded.rs",
+        &["crate::output", "crate::config", "crate::ingest", "crate::control", "crate::privilege"],
+    ),
     ("handover.rs", &["tokio", "socket2", "crate::output", "crate::config", "crate::queue", "crate::ingest"]),
     ("pipeline.rs", TLS),
     ("control.rs", TLS),

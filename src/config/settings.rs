@@ -3,11 +3,16 @@
 //! Law: every value is as it was written; `None` is "not said". File and command line fill the same
 //! [`Settings`]. What can be said of one destination can be said of all.
 
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
+
+use crate::guarded::{self, Content, Fault};
+
+/// No configuration is larger.
+const LARGEST: u64 = 1 << 20;
 
 /// Everything that file and command line can say.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -156,39 +161,28 @@ impl DestinationSettings {
 }
 
 impl Settings {
-    /// Reads a file. Refuses one that others than its owner may write, or whose owner is neither root nor
-    /// this process's user: who writes it decides where the audit trail goes.
+    /// Reads a file. Refuses one that anybody but root and `starter`, the user who has started this process, may have
+    /// written or put in its place: who writes it decides where the audit trail goes. That holds for a reload too,
+    /// when the relay has long become somebody else.
     ///
     /// # Errors
     /// A sentence with the remedy.
-    pub fn from_file(path: &Path) -> Result<Self, String> {
+    pub fn from_file(path: &Path, starter: Uid) -> Result<Self, String> {
         let name = path.display();
-        let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let mut file = open.map_err(|error| {
-            let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-                "; give the relay's group the right to read it (chgrp, chmod 0640)"
-            } else {
-                ""
-            };
-            format!("cannot read configuration {name}: {error}{hint}")
+        let bytes = guarded::read(path, Content::Word, starter, LARGEST).map_err(|fault| match fault {
+            Fault::Io(error) => {
+                let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+                    "; give the relay's group the right to read it (chgrp, chmod 0640)"
+                } else {
+                    ""
+                };
+                format!("cannot read configuration {name}: {error}{hint}")
+            }
+            Fault::Refused(sentence) => format!("configuration {sentence}"),
         })?;
-        let facts = file.metadata().map_err(|error| format!("cannot read configuration {name}: {error}"))?;
-        if !facts.is_file() {
-            return Err(format!("configuration {name} is not a regular file"));
-        }
-        if facts.mode() & 0o022 != 0 {
-            return Err(format!("configuration {name} may be written by others; run: chmod go-w {name}"));
-        }
-        if facts.uid() != 0 && facts.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(format!(
-                "configuration {name} belongs to user {}; run: chown root {name}",
-                facts.uid()
-            ));
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text)
-            .map_err(|error| format!("cannot read configuration {name}: {error}"))?;
-        toml::from_str(&text).map_err(|error| format!("configuration {name}: {error}"))
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| format!("configuration {name} is not text (UTF-8)"))?;
+        toml::from_str(text).map_err(|error| format!("configuration {name}: {error}"))
     }
 
     /// Lays `over` on top: what it says wins. Destinations named there replace all of ours.

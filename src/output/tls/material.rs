@@ -1,29 +1,38 @@
 //! Certificates, keys and revocation lists from their files, into what a session is made with.
 //!
 //! Promise: files are read anew for each connection, so what has been rotated counts from then on. Law: a file
-//! that is not as it should be is an error with its name and the remedy, never a weaker check.
+//! that is not as it should be is an error with its name and the remedy, never a weaker check. The text and the DER of
+//! a key are in memory that never moves and is wiped when it is dropped; what is left is the parsed key, which AWS-LC
+//! wipes when it is freed.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
+use nix::unistd::Uid;
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use zeroize::Zeroizing;
 
 use super::verify::Verifier;
 use crate::certificate::Facts;
+use crate::guarded::{self, Content, Fault};
 use crate::output::service::{Authorities, TlsSettings, Verify};
 
 /// No file of certificates is larger; a revocation list of a large authority may be some MiB.
 const LARGEST_FILE: u64 = 64 << 20;
+
+/// No file with a key is larger, even with a whole chain before it.
+const LARGEST_KEY: u64 = 1 << 20;
 
 /// Everything that sessions of one destination are made with.
 #[derive(Debug)]
@@ -68,7 +77,7 @@ impl Material {
         let verifier = Verifier { authorities, pins, algorithms };
         let (key, own) = match &settings.identity {
             Some((certificate, key)) => {
-                let (key, own) = identity(certificate, key, &crypto, &mut files)?;
+                let (key, own) = identity(certificate, key, &mut files)?;
                 (Some(key), Some(own))
             }
             None => (None, None),
@@ -115,36 +124,25 @@ struct Files {
 }
 
 impl Files {
-    fn read(&mut self, key: &str, path: &Path, secret: bool) -> Result<Vec<u8>, String> {
-        let name = path.display();
-        let failed = |error: io::Error| {
-            let hint = match error.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    "; the relay reads it without root: give its group the right (chgrp, chmod 0640)"
-                }
-                io::ErrorKind::NotFound => "; it is looked for again before each connection",
-                _ => "",
-            };
-            format!("{key}: cannot read {name}: {error}{hint}")
+    fn read(&mut self, key: &str, path: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, String> {
+        let largest = match content {
+            Content::Word => LARGEST_FILE,
+            Content::Secret => LARGEST_KEY,
         };
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
-        let facts = file.metadata().map_err(failed)?;
-        if !facts.is_file() {
-            return Err(format!("{key}: {name} is not a regular file"));
-        }
-        if facts.mode() & 0o002 != 0 {
-            return Err(format!("{key}: {name} may be written by everybody; run: chmod o-w {name}"));
-        }
-        if secret && facts.mode() & 0o007 != 0 {
-            return Err(format!(
-                "{key}: {name} holds a private key and may be read by everybody; run: chmod o= {name}"
-            ));
-        }
-        let mut bytes = Vec::new();
-        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(format!("{key}: {name} is larger than 64 MiB"));
-        }
+        // Read without root, so the relay's own account may own them.
+        let bytes = guarded::read(path, content, Uid::effective(), largest).map_err(|fault| match fault {
+            Fault::Io(error) => {
+                let hint = match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "; the relay reads it without root: give its group the right (chgrp, chmod 0640)"
+                    }
+                    io::ErrorKind::NotFound => "; it is looked for again before each connection",
+                    _ => "",
+                };
+                format!("{key}: cannot read {}: {error}{hint}", path.display())
+            }
+            Fault::Refused(sentence) => format!("{key}: {sentence}"),
+        })?;
         self.digest.update(&(bytes.len() as u64).to_le_bytes());
         self.digest.update(&bytes);
         Ok(bytes)
@@ -184,7 +182,7 @@ fn authorities(
             }
         }
         Authorities::File(path) => {
-            for certificate in certificates("tls-ca", path, &files.read("tls-ca", path, false)?)? {
+            for certificate in certificates("tls-ca", path, &files.read("tls-ca", path, Content::Word)?)? {
                 roots.add(certificate).map_err(|error| {
                     format!(
                         "tls-ca: {} holds a certificate that cannot be an authority: {error}",
@@ -198,7 +196,7 @@ fn authorities(
     if !settings.crls.is_empty() {
         let mut crls = Vec::new();
         for path in &settings.crls {
-            crls.extend(revocation_lists(path, &files.read("tls-crl", path, false)?)?);
+            crls.extend(revocation_lists(path, &files.read("tls-crl", path, Content::Word)?)?);
         }
         // The whole chain, and no list that is out of date: what cannot be told counts as revoked.
         builder = builder.with_crls(crls).enforce_revocation_expiration();
@@ -219,29 +217,60 @@ fn revocation_lists(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocati
     Ok(found)
 }
 
-fn identity(
-    certificate: &Path,
-    key: &Path,
-    crypto: &CryptoProvider,
-    files: &mut Files,
-) -> Result<(Arc<CertifiedKey>, Facts), String> {
-    let chain = certificates("tls-cert", certificate, &files.read("tls-cert", certificate, false)?)?;
-    let secret = files.read("tls-key", key, true)?;
-    let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|_| {
+fn identity(certificate: &Path, key: &Path, files: &mut Files) -> Result<(Arc<CertifiedKey>, Facts), String> {
+    let chain = certificates("tls-cert", certificate, &files.read("tls-cert", certificate, Content::Word)?)?;
+    let secret = files.read("tls-key", key, Content::Secret)?;
+    let (kind, der) = pem_key(&secret).ok_or_else(|| {
         format!(
             "tls-key: {} holds no private key in PEM form without a passphrase (-----BEGIN PRIVATE KEY-----)",
             key.display()
         )
     })?;
+    // Borrowed: what rustls is given to own it drops without wiping.
+    let borrowed = match kind {
+        Kind::Pkcs1 => PrivateKeyDer::Pkcs1(der.as_slice().into()),
+        Kind::Pkcs8 => PrivateKeyDer::Pkcs8(der.as_slice().into()),
+        Kind::Sec1 => PrivateKeyDer::Sec1(der.as_slice().into()),
+    };
     let own =
         Facts::of(&chain[0]).map_err(|error| format!("tls-cert: {}: {error}", certificate.display()))?;
-    let pair = CertifiedKey::from_der(chain, secret, crypto).map_err(|error| match error {
+    let failed = |error: rustls::Error| match error {
         rustls::Error::InconsistentKeys(_) => format!(
             "tls-key: {} is not the key of the certificate in {}",
             key.display(),
             certificate.display()
         ),
         other => format!("tls-key: {}: {other}", key.display()),
-    })?;
+    };
+    let pair = CertifiedKey::new(chain, any_supported_type(&borrowed).map_err(failed)?);
+    pair.keys_match().map_err(failed)?;
     Ok((Arc::new(pair), own))
+}
+
+/// How a key's DER is laid out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Pkcs1,
+    Pkcs8,
+    Sec1,
+}
+
+/// The first private key in a PEM file. Not with rustls' reader: it drops the text and, on errors, the DER without
+/// wiping them.
+fn pem_key(pem: &[u8]) -> Option<(Kind, Zeroizing<Vec<u8>>)> {
+    for (kind, label) in
+        [(Kind::Pkcs8, "PRIVATE KEY"), (Kind::Sec1, "EC PRIVATE KEY"), (Kind::Pkcs1, "RSA PRIVATE KEY")]
+    {
+        let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+        let Some(start) = memchr::memmem::find(pem, begin.as_bytes()) else { continue };
+        let body = &pem[start + begin.len()..];
+        let body = &body[..memchr::memmem::find(body, end.as_bytes())?];
+        let mut text = Zeroizing::new(Vec::with_capacity(body.len()));
+        text.extend(body.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        let mut der = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+        let length = STANDARD.decode_slice(&*text, &mut der).ok()?;
+        der.truncate(length);
+        return Some((kind, der));
+    }
+    None
 }
