@@ -527,7 +527,13 @@ mod tests {
         first.lost_at_ingest(Reason::Overflow, 1);
         first.lost_at_output(Reason::DrainDeadline, 1);
         let telemetry = Telemetry { input, destinations: vec![first, late] };
-        let process = Process { pid: 1, uptime_seconds: 0.0, input: "text", user: "nobody".to_owned() };
+        let process = Process {
+            pid: 1,
+            uptime_seconds: 0.0,
+            input: "text",
+            user: "nobody".to_owned(),
+            confined: Enforced::default(),
+        };
         let report = telemetry.report(process);
         for (d, base) in report.destinations.iter().zip([0, 5]) {
             assert_eq!(
@@ -547,7 +553,13 @@ mod tests {
         telemetry.destinations[1].sent(8);
         telemetry.destinations[1].end(telemetry.input.forwarded());
         telemetry.input.add(|c| &c.read, 100);
-        let process = Process { pid: 1, uptime_seconds: 0.0, input: "text", user: "nobody".to_owned() };
+        let process = Process {
+            pid: 1,
+            uptime_seconds: 0.0,
+            input: "text",
+            user: "nobody".to_owned(),
+            confined: Enforced::default(),
+        };
         assert_eq!(telemetry.report(process).destinations[1].in_flight, 0);
     }
 }

@@ -420,7 +420,13 @@ mod tests {
         fn sent(&self) -> u64 {
             let input = Arc::new(InputCounters::default());
             let telemetry = Telemetry { input, destinations: vec![Arc::clone(&self.counters)] };
-            let process = Process { pid: 0, uptime_seconds: 0.0, input: "", user: String::new() };
+            let process = Process {
+                pid: 0,
+                uptime_seconds: 0.0,
+                input: "",
+                user: String::new(),
+                confined: crate::telemetry::Enforced::default(),
+            };
             telemetry.report(process).destinations[0].sent
         }
     }
