@@ -383,7 +383,7 @@ mod tests {
         ])
         .unwrap();
         let text = toml::to_string(&given).unwrap();
-        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 35, "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 36, "{text}");
         given.validate().unwrap();
     }
 

@@ -65,6 +65,18 @@ pub struct Confinement {
     needs: Needs,
     open: Vec<PathBuf>,
     file: Option<PathBuf>,
+    resolver: bool,
+}
+
+/// What is needed beside what the configuration says.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// The configuration's file.
+    pub file: Option<PathBuf>,
+    /// This machine's own name has to be looked up.
+    pub resolver: bool,
+    /// Where undelivered records are left.
+    pub handover: Option<BorrowedFd<'a>>,
 }
 
 impl Confinement {
@@ -84,7 +96,7 @@ impl Confinement {
         let open = |file: &Path| {
             std::path::absolute(file).is_ok_and(|file| self.open.iter().any(|dir| file.starts_with(dir)))
         };
-        let mut new = Needs::of(config, self.file.as_deref());
+        let mut new = Needs::of(config, self.file.as_deref(), self.resolver);
         if !self.enforced.tcp_ports {
             new.ports.clear();
         }
@@ -97,23 +109,15 @@ impl Confinement {
     }
 }
 
-/// Confines this process to what `config`, read from `file`, needs.
+/// Confines this process to what `config` and what is `around` it needs.
 ///
 /// # Errors
 /// A sentence: `confine = "require"`, and the kernel cannot do it.
-pub fn apply(
-    _proof: &Confined,
-    config: &Config,
-    file: Option<&Path>,
-    handover: Option<BorrowedFd<'_>>,
-) -> Result<Confinement, String> {
-    let needs = Needs::of(config, file);
-    let mut confinement = Confinement {
-        enforced: Enforced::default(),
-        needs,
-        open: Vec::new(),
-        file: file.map(Path::to_path_buf),
-    };
+pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<Confinement, String> {
+    let Around { file, resolver, handover } = around;
+    let needs = Needs::of(config, file.as_deref(), resolver);
+    let mut confinement =
+        Confinement { enforced: Enforced::default(), needs, open: Vec::new(), file, resolver };
     if config.confine == Confine::Off {
         warn!("confine = \"off\": a relay that is taken over can do what its account can");
         return Ok(confinement);

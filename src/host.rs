@@ -21,18 +21,42 @@ pub struct Names {
     pub all: Vec<String>,
 }
 
-/// Finds the names: the kernel's host name if it has a dot, else /etc/hosts, else the resolver, else the
-/// short name as it is.
+/// What this machine itself knows of its name.
+#[derive(Clone, Debug)]
+pub struct Known {
+    short: String,
+    full: Option<String>,
+}
+
+impl Known {
+    /// The kernel's host name if it has a dot, else what /etc/hosts says. Starts no thread and asks nobody.
+    pub fn find() -> Self {
+        let short =
+            nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let full = match short.contains('.') {
+            true => Some(short.clone()),
+            false => from_hosts(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &short),
+        };
+        Self { short, full }
+    }
+
+    /// The resolver has to be asked.
+    pub fn is_open(&self) -> bool {
+        self.full.is_none()
+    }
+
+    /// The names; else the resolver's answer, else the short name as it is.
+    pub fn names(self) -> Names {
+        let Self { short, full } = self;
+        let full = full.or_else(|| from_resolver(&short)).unwrap_or_else(|| short.clone());
+        let label = full.split('.').next().unwrap_or_default().to_owned();
+        Names { all: vec![short, full.clone(), label], full }
+    }
+}
+
+/// Finds the names, wherever they are to be found.
 pub fn names() -> Names {
-    let short = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let full = if short.contains('.') {
-        short.clone()
-    } else {
-        from_hosts(&hosts, &short).or_else(|| from_resolver(&short)).unwrap_or_else(|| short.clone())
-    };
-    let label = full.split('.').next().unwrap_or_default().to_owned();
-    Names { all: vec![short, full.clone(), label], full }
+    Known::find().names()
 }
 
 /// The first name with a dot on a line of /etc/hosts that names `short`, as Debian's installer writes it.

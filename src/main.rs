@@ -11,7 +11,7 @@ use std::process::{ExitCode, Stdio};
 
 use audit_relay::cli::{self, Cert, Command, Options};
 use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
-use audit_relay::confine::attempts;
+use audit_relay::confine::{Around, attempts};
 use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
@@ -132,12 +132,13 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
         // A second line behind the end of the input: another plugin may hold a copy of auditd's end.
         let _ = prctl::set_pdeathsig(Signal::SIGUSR2);
     }
-    let confinement = match confine::apply(
-        &confined,
-        &config,
-        file_of(&given).as_deref(),
-        handover.as_ref().map(AsFd::as_fd),
-    ) {
+    let known = host::Known::find();
+    let around = Around {
+        file: file_of(&given),
+        resolver: known.is_open(),
+        handover: handover.as_ref().map(AsFd::as_fd),
+    };
+    let confinement = match confine::apply(&confined, &config, around) {
         Ok(confinement) => confinement,
         Err(error) => {
             log::error!("{error}");
@@ -147,7 +148,7 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
     control::relay(Start {
         confinement,
         read_again: move || read(&given, starter),
-        names: host::names(),
+        names: known.names(),
         input_is_socket: getsockopt(&io::stdin().as_fd(), sockopt::SockType).is_ok(),
         config,
         auditd,
@@ -243,7 +244,8 @@ fn attempt(options: &Options, name: &str) -> u8 {
     let confined = read(options, Uid::effective()).and_then(|config| {
         let account = privilege::account(config.user.as_deref())?;
         let confined = privilege::confine(&account)?;
-        confine::apply(&confined, &config, file_of(options).as_deref(), None)
+        let resolver = host::Known::find().is_open();
+        confine::apply(&confined, &config, Around { file: file_of(options), resolver, handover: None })
     });
     if let Err(error) = confined {
         return complain(&error);

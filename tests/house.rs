@@ -59,7 +59,7 @@ const LAW: &[(&str, &[&str])] = &[
             "crate::pipeline",
         ],
     ),
-    ("confine/needs.rs", &["std::fs", "std::io", "nix", "landlock", "seccompiler"]),
+    ("confine/needs.rs", &["std::fs", "std::io", "nix::", "landlock", "seccompiler"]),
     ("confine/calls.rs", &["std::fs", "std::io", "nix", "landlock", "crate::"]),
     ("pipeline.rs", &["clap", "serde", "std::net"]),
     (

@@ -23,10 +23,9 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// What `config` needs, read from `file`.
-    pub(super) fn of(config: &Config, file: Option<&Path>) -> Self {
-        // Without a name in the configuration this host's own is looked up.
-        let mut needs = Self { names: config.hostname.is_none(), ..Self::default() };
+    /// What `config` needs, read from `file`; `resolver`: this host's own name has to be looked up.
+    pub(super) fn of(config: &Config, file: Option<&Path>, resolver: bool) -> Self {
+        let mut needs = Self { names: resolver, ..Self::default() };
         needs.files.extend(file.map(Path::to_path_buf));
         for destination in &config.destinations {
             for member in destination.route.members() {
@@ -84,7 +83,7 @@ mod tests {
 
     fn needs(text: &str) -> Needs {
         let settings: Settings = toml::from_str(text).unwrap();
-        Needs::of(&settings.validate().unwrap(), Some(Path::new("/etc/audit-relay.toml")))
+        Needs::of(&settings.validate().unwrap(), Some(Path::new("/etc/audit-relay.toml")), false)
     }
 
     #[test]
@@ -103,7 +102,8 @@ mod tests {
         let named = needs("hostname = \"h\"\nto = [\"relps://logs:20514\"]\n");
         assert_eq!((named.names, named.authorities), (true, true));
         assert_eq!(named.ports.iter().copied().collect::<Vec<_>>(), [53, 20514]);
-        assert!(needs("to = [\"udp://127.0.0.1\"]").names, "this host's own");
+        let unnamed = Needs::of(&Settings::default().validate().unwrap(), None, true);
+        assert!(unnamed.names && unnamed.ports.contains(&53), "this host's own");
     }
 
     #[test]
