@@ -79,5 +79,5 @@ for to in "$@"; do
     echo "soak: $to FAILED: ${failed:-audit-loadgen ended with $code}" >&2
     exit 1
   fi
-  echo "soak: $to: memory within $bound KiB of $first KiB, no descriptor more than $first_descriptors, all records there"
+  echo "soak: $to: memory never more than $bound KiB above the $first KiB after the first million, no descriptor more than $first_descriptors, all records there"
 done
