@@ -27,7 +27,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use support::fake_auditd::Auditd;
 use support::relay::{Relay, Setup};
-use support::sink::{Framing, Sink, accept, read_to_end};
+use support::sink::{Framing, accept, read_to_end};
 use support::{line, serial, temp_dir, wait_until};
 
 /// A receiver that takes all connections at once, and remembers what came over each.
@@ -290,9 +290,14 @@ fn a_report_without_room_is_empty() {
         return;
     }
     with_tiny_file_system(|dir| {
-        let (sink, report) = (Sink::unix(), dir.join("report"));
-        let (relay, auditd) = Relay::to(&sink.url).report_to(&report).under(Auditd::FirstStart);
+        let report = dir.join("report");
+        // More destinations than a page of the report holds, and one page for it.
+        let urls: Vec<_> = (0..16).map(|number| format!("unix:{}/none-{number}", dir.display())).collect();
+        let options: Vec<_> = urls.iter().flat_map(|url| ["--to", url.as_str()]).collect();
+        let (relay, auditd) = Relay::with(&options).report_to(&report).under(Auditd::FirstStart);
         fill(dir);
+        let filler = fs::File::options().write(true).open(dir.join("filler")).unwrap();
+        filler.set_len(filler.metadata().unwrap().len() - 4096).unwrap();
         auditd.close();
         let said = relay.end();
         assert!(said.contains("report: cannot be written"), "{said}");
