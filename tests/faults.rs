@@ -461,7 +461,7 @@ fn reload() {
     if !can_inject() {
         return;
     }
-    let (first, second) = (Sink::tcp(Framing::Octet), Sink::tcp(Framing::Octet));
+    let sink = Sink::tcp(Framing::Octet);
     // The thread that looks this host's name up may come first.
     for (inject, descriptors, fails) in [
         ("clone3:error=EAGAIN:when=1..2", 64, true),
@@ -470,20 +470,20 @@ fn reload() {
     ] {
         let (strace, dir) = (Strace::new(), temp_dir());
         let file = dir.path().join("config.toml");
-        let config = |url: &str| fs::write(&file, format!("[[destination]]\nurl = \"{url}\"\n")).unwrap();
-        config(&first.url);
+        fs::write(&file, format!("[[destination]]\nurl = \"{}\"\n", sink.url)).unwrap();
         let path = if inject.starts_with("clone3") { None } else { file.to_str() };
         let setup = Relay::with(&["--config", file.to_str().unwrap()]);
         let (relay, auditd) = strace.around(setup, inject, path).under(Auditd::FirstStart);
-        config(&second.url);
         limit_descriptors(&relay, descriptors);
         relay.signal(Signal::SIGHUP);
         let taken_up = |relay: &Relay| relay.said().contains("reload: the configuration was read again");
         wait_until("the relay has heard", || relay.said().contains("going on") || taken_up(&relay));
         assert_eq!(taken_up(&relay), !fails, "{inject}: {}", relay.said());
         limit_descriptors(&relay, 64);
-        wait_until("a later reload is taken up", || {
+        let before = relay.said();
+        wait_until(&format!("a later reload is taken up: {before}"), || {
             relay.signal(Signal::SIGHUP);
+            thread::sleep(Duration::from_millis(20));
             taken_up(&relay)
         });
         auditd.close();
