@@ -27,21 +27,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::{Pid, getppid};
 use tokio::io::unix::AsyncFd;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::confine::Confinement;
-use crate::handover::{Folder, Legacy, Lock};
+use crate::errand::Answer;
+use crate::handover::{Folder, Legacy, Lock, NotTaken};
 use crate::host::Names;
 use crate::pipeline::Pipeline;
 use crate::privilege::Confined;
 use crate::telemetry::{Process, Report};
-use crate::{diagnostics, sys};
+use crate::{diagnostics, errand, sys};
 
 /// How often the kernel is asked about its clock.
 const CLOCK_PERIOD: Duration = Duration::from_secs(60);
@@ -52,6 +53,9 @@ const LOCK_PERIODS: (Duration, Duration) = (Duration::from_millis(20), Duration:
 
 /// How much longer than its drain time an instance that is on its way out is waited for.
 const SUCCESSION: Duration = Duration::from_secs(1);
+
+/// Pause when the kernel is too short of memory to tell a signal.
+const DEAFNESS: Duration = Duration::from_millis(20);
 
 /// Exit status (sysexits.h): records were still undelivered when the drain time was over.
 pub const TEMPORARY_FAILURE: u8 = 75;
@@ -104,14 +108,13 @@ pub struct Start<F> {
 pub fn relay<F: Fn() -> Result<Config, String> + Send + Sync + 'static>(start: Start<F>) -> u8 {
     // This thread drives outputs and signals and, under auditd, reads. Name look-ups and standard output borrow
     // short-lived ones.
-    let runtime =
-        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                error!("cannot start: {error}");
-                return OS_ERROR;
-            }
-        };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!("cannot start: {error}");
+            return OS_ERROR;
+        }
+    };
     let status = runtime.block_on(async {
         match Relay::start(start) {
             Ok((relay, input_end)) => relay.run(input_end).await,
@@ -133,6 +136,8 @@ struct Relay<F> {
     report: Option<File>,
     handover: Option<Folder>,
     lock: Option<Lock>,
+    /// It has been said that what was left cannot be taken now.
+    complained: bool,
     user: String,
     confinement: Confinement,
     started: Instant,
@@ -164,6 +169,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
             report: start.report,
             handover: start.handover,
             lock: None,
+            complained: false,
             user: start.confined.user().to_owned(),
             confinement: start.confinement,
             started: Instant::now(),
@@ -190,11 +196,24 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
     fn take_over(&mut self) -> Option<Vec<Legacy>> {
         let (None, Some(folder)) = (&self.lock, &self.handover) else { return None };
         match folder.lock() {
-            Ok(lock) => {
-                let taken = folder.take(lock.as_ref()?);
-                self.lock = lock;
-                taken.map_err(|error| error!("{error}")).ok()
-            }
+            Ok(lock) => match folder.take(lock.as_ref()?) {
+                Ok(legacies) => {
+                    self.lock = lock;
+                    Some(legacies)
+                }
+                // Without the lock, nothing of ours is written over what is there.
+                Err(NotTaken { why, later: true }) => {
+                    if !std::mem::replace(&mut self.complained, true) {
+                        error!("{why}; trying again");
+                    }
+                    None
+                }
+                Err(NotTaken { why, later: false }) => {
+                    self.lock = lock;
+                    error!("{why}");
+                    None
+                }
+            },
             Err(error) => {
                 error!(
                     "handover: cannot lock the folder: {error}; what is undelivered at the end will be lost"
@@ -243,12 +262,12 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     }
                     // A reading that is under way may have begun before the change.
                     Wish::Reload if reading.is_some() => again = true,
-                    Wish::Reload => reading = Some(self.read_again()),
+                    Wish::Reload => reading = self.read_again(),
                     Wish::Report => self.write_report(),
                     Wish::Nothing => {}
                 },
                 read = finished(&mut reading), if reading.is_some() => {
-                    reading = std::mem::take(&mut again).then(|| self.read_again());
+                    reading = std::mem::take(&mut again).then(|| self.read_again()).flatten();
                     self.take_up(read);
                 }
                 _ = clock.tick() => self.pipeline.read_clock(),
@@ -290,9 +309,11 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
     }
 
     /// Begins to read the configuration. A disk that hangs must hold up nothing else.
-    fn read_again(&self) -> JoinHandle<Result<Config, String>> {
+    fn read_again(&self) -> Option<Answer<Result<Config, String>>> {
         let read_again = Arc::clone(&self.read_again);
-        tokio::task::spawn_blocking(move || read_again())
+        errand::begin("reload", move || read_again())
+            .map_err(|error| error!("reload: {error}; going on as before; send SIGHUP again later"))
+            .ok()
     }
 
     fn take_up(&mut self, read: Result<Config, String>) {
@@ -346,11 +367,15 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         let write = |file: &mut File| -> io::Result<()> {
             let mut text = serde_json::to_string_pretty(report)?;
             text.push('\n');
-            if file.metadata()?.is_file() {
-                file.set_len(0)?;
-                file.seek(SeekFrom::Start(0))?;
+            if !file.metadata()?.is_file() {
+                return file.write_all(text.as_bytes());
             }
-            file.write_all(text.as_bytes())
+            // Over the report before: its room is there even if the file system has become full. What is not whole
+            // is taken away, so that an empty file is the sign of it.
+            file.seek(SeekFrom::Start(0))?;
+            let written = file.write_all(text.as_bytes());
+            file.set_len(if written.is_ok() { text.len() as u64 } else { 0 })?;
+            written
         };
         if let Err(error) = write(file) {
             warn!("report: cannot be written: {error}");
@@ -371,7 +396,7 @@ fn queue_sizes(config: &Config) -> std::collections::BTreeMap<&str, Option<usize
 }
 
 /// Waits for a reading that has begun.
-async fn finished(reading: &mut Option<JoinHandle<Result<Config, String>>>) -> Result<Config, String> {
+async fn finished(reading: &mut Option<Answer<Result<Config, String>>>) -> Result<Config, String> {
     match reading {
         Some(reading) => reading.await.unwrap_or_else(|error| Err(error.to_string())),
         None => std::future::pending().await,
@@ -386,7 +411,9 @@ async fn wish(signals: &AsyncFd<SignalFd>, auditd: Option<Pid>) -> Wish {
         match ready.get_inner().read_signal() {
             Ok(Some(signal)) => return meaning(&signal, auditd),
             Ok(None) => ready.clear_ready(),
-            Err(_) => return std::future::pending().await,
+            Err(Errno::EINTR) => {}
+            // Deaf for a moment, not for good.
+            Err(_) => tokio::time::sleep(DEAFNESS).await,
         }
     }
 }

@@ -91,6 +91,23 @@ impl AsFd for Folder {
     }
 }
 
+/// Why nothing could be taken.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// A sentence.
+    pub why: String,
+    /// It is still there, and may be taken later.
+    pub later: bool,
+}
+
+/// True if the error says nothing about the folder: the system is short of something at the moment.
+fn passes(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EINTR | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOLCK)
+    )
+}
+
 impl Folder {
     /// Makes the folder if need be, for `owner` alone, and opens it. Call before root is given up.
     ///
@@ -137,51 +154,58 @@ impl Folder {
         Ok(File::from(openat(self.dir.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
     }
 
-    /// Takes the lock; `None` while another instance has it. It is given back when the process ends.
+    /// Takes the lock; `None` while another instance has it, or the system is short of what it takes. It is given
+    /// back when the process ends.
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn lock(&self) -> io::Result<Option<Lock>> {
-        let file = self.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let locked = self.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT).and_then(|file| {
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+        });
+        match locked {
             Ok(file) => Ok(Some(Lock { _file: file })),
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
-            Err((_, errno)) => Err(errno.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || passes(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Takes what the instance before has left, and removes it.
     ///
     /// # Errors
-    /// A sentence: what is there cannot be read, or is none of ours. It is removed all the same, so that it does
-    /// not come up again.
-    pub fn take(&self, _lock: &Lock) -> Result<Vec<Legacy>, String> {
+    /// What is there is none of ours; it is removed all the same, so that it does not come up again. Or it cannot be
+    /// read now, and stays.
+    pub fn take(&self, _lock: &Lock) -> Result<Vec<Legacy>, NotTaken> {
+        let not_taken = |what: &str, error: &io::Error| NotTaken {
+            why: format!("handover: {}/{RECORDS} {what}: {error}", self.name),
+            later: passes(error),
+        };
         let file = match self.open_file(RECORDS, OFlag::O_RDONLY) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(format!("handover: cannot open {}/{RECORDS}: {error}", self.name)),
+            Err(error) => return Err(not_taken("cannot be opened", &error)),
         };
-        let taken = file
-            .metadata()
-            .and_then(|facts| {
-                if !facts.is_file()
-                    || facts.uid() != Uid::effective().as_raw()
-                    || facts.mode() & 0o077 != 0
-                    || facts.nlink() != 1
-                {
-                    return Err(io::Error::other("it is not a file of this user alone"));
-                }
-                if facts.len() > LARGEST * 2 {
-                    return Err(io::Error::other("it is larger than any that this relay leaves"));
-                }
-                // Whoever has our account may go on writing meanwhile.
-                read(&mut BufReader::with_capacity(1 << 16, file.take(LARGEST * 2)))
-            })
-            .map_err(|error| {
-                format!("handover: {}/{RECORDS} is of no use and was removed: {error}", self.name)
-            });
-        let _ = unlinkat(self.dir.as_fd(), RECORDS, UnlinkatFlags::NoRemoveDir);
-        taken
+        let taken = file.metadata().and_then(|facts| {
+            if !facts.is_file()
+                || facts.uid() != Uid::effective().as_raw()
+                || facts.mode() & 0o077 != 0
+                || facts.nlink() != 1
+            {
+                return Err(io::Error::other("it is not a file of this user alone"));
+            }
+            if facts.len() > LARGEST * 2 {
+                return Err(io::Error::other("it is larger than any that this relay leaves"));
+            }
+            // Whoever has our account may go on writing meanwhile.
+            read(&mut BufReader::with_capacity(1 << 16, file.take(LARGEST * 2)))
+        });
+        match taken {
+            Err(error) if passes(&error) => Err(not_taken("cannot be read", &error)),
+            taken => {
+                let _ = unlinkat(self.dir.as_fd(), RECORDS, UnlinkatFlags::NoRemoveDir);
+                taken.map_err(|error| not_taken("is of no use and was removed", &error))
+            }
+        }
     }
 
     /// Bytes that may be left now.
@@ -286,7 +310,8 @@ impl Estate {
             return Ok(());
         }
         let result = match folder {
-            None => Err("handover: another relay has the folder's lock".to_owned()),
+            None => Err("handover: another relay has the folder's lock, or what it has left cannot be read"
+                .to_owned()),
             Some((folder, _)) => folder
                 .write(&mut estate, folder.room())
                 .map_err(|error| format!("handover: cannot write into {}: {error}", folder.name)),
@@ -473,7 +498,7 @@ mod tests {
         let file = dir.path().join("relay/records");
         std::fs::write(&file, MAGIC).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(folder.take(&lock).unwrap_err().contains("not a file of this user alone"));
+        assert!(folder.take(&lock).unwrap_err().why.contains("not a file of this user alone"));
         assert!(!file.exists(), "it does not come up again");
         std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
         assert!(folder.take(&lock).is_err());

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -23,6 +24,12 @@ use crate::sys;
 
 /// Bytes asked for in one read. A pipe gives 64 KiB at most and auditd's socket 61 KiB; a file fills it.
 const READ: usize = 128 * 1024;
+
+/// Pause when the kernel is short of memory.
+const NO_MEMORY_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often [`Input::read_now`] tries then.
+const TRIES: u32 = 20;
 
 /// What [`Input::wait`] saw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -127,7 +134,13 @@ impl Input {
             tokio::task::yield_now().await;
         }
         let count = match &self.source {
-            Source::File(file) => nix::unistd::read(file, room)?,
+            Source::File(file) => loop {
+                match nix::unistd::read(file, room) {
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::ENOMEM | Errno::ENOBUFS) => tokio::time::sleep(NO_MEMORY_PAUSE).await,
+                    read => break read?,
+                }
+            },
             Source::Watched(source) => loop {
                 let mut ready = source.readable().await?;
                 match read_if_ready(source.get_ref(), self.is_socket, room) {
@@ -141,6 +154,8 @@ impl Input {
                     }
                     Err(Errno::EAGAIN) => ready.clear_ready(),
                     Err(Errno::EINTR) => {}
+                    // Says nothing about the input, which must not end for it.
+                    Err(Errno::ENOMEM | Errno::ENOBUFS) => tokio::time::sleep(NO_MEMORY_PAUSE).await,
                     Err(error) => return Err(error.into()),
                 }
             },
@@ -148,22 +163,28 @@ impl Input {
         Ok(self.taken(count))
     }
 
-    /// Reads what there is, without waiting.
+    /// Reads what there is, without waiting for more.
     ///
     /// # Errors
     /// As [`Input::wait`].
     pub fn read_now(&mut self) -> io::Result<Event> {
         self.make_room();
         let room = &mut self.buffer[self.end..];
-        let read = match &self.source {
-            Source::File(file) => nix::unistd::read(file, room),
-            Source::Watched(source) => read_if_ready(source.get_ref(), self.is_socket, room),
-        };
-        match read {
-            Ok(count) => Ok(self.taken(count)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Event::Nothing),
-            Err(error) => Err(error.into()),
+        for _ in 0..TRIES {
+            let read = match &self.source {
+                Source::File(file) => nix::unistd::read(file, &mut *room),
+                Source::Watched(source) => read_if_ready(source.get_ref(), self.is_socket, room),
+            };
+            match read {
+                Ok(count) => return Ok(self.taken(count)),
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => {}
+                // "Nothing" may be taken for the end, and there may be something.
+                Err(Errno::ENOMEM | Errno::ENOBUFS) => sys::sleep(NO_MEMORY_PAUSE),
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(Event::Nothing)
     }
 
     fn taken(&mut self, count: usize) -> Event {

@@ -127,13 +127,26 @@ impl Pipeline {
             Threads::Two => true,
         };
         pipeline.reader = Some(if own_thread {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let input = {
-                let _inside = runtime.enter();
-                Input::new(io::stdin().as_fd())?
+            let (ready, begun) = std::sync::mpsc::channel();
+            // Made there: a runtime must not be dropped on this one, should there be no thread.
+            let prepare = || -> io::Result<_> {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let input = {
+                    let _inside = runtime.enter();
+                    Input::new(io::stdin().as_fd())?
+                };
+                Ok((runtime, input))
             };
-            let work = move || runtime.block_on(ingest.run(input, ended));
-            Reader::Thread(std::thread::Builder::new().name("ingest".to_owned()).spawn(work)?)
+            let work = move || match prepare() {
+                Ok((runtime, input)) => {
+                    let _ = ready.send(Ok(()));
+                    runtime.block_on(ingest.run(input, ended));
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            };
+            let thread = std::thread::Builder::new().name("ingest".to_owned()).spawn(work)?;
+            begun.recv().map_err(io::Error::other)??;
+            Reader::Thread(thread)
         } else {
             let input = Input::new(io::stdin().as_fd())?;
             Reader::Task(tokio::spawn(ingest.run(input, ended)))

@@ -66,6 +66,7 @@ const LAW: &[(&str, &[&str])] = &[
         "control.rs",
         &["crate::audit", "crate::syslog", "crate::batch", "crate::queue", "crate::output", "clap"],
     ),
+    ("errand.rs", &["crate::", "std::net", "std::fs", "nix", "log::"]),
     ("sys.rs", &["crate::"]),
 ];
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::datagram::Datagram;
@@ -20,6 +19,7 @@ use super::stdout::Stdout;
 use super::stream::Stream;
 use super::tls::{Material, Tls};
 use super::wire::{Wire, connect_tcp};
+use crate::errand::{self, Answer};
 use crate::queue::Consumer;
 use crate::telemetry::DestinationCounters;
 
@@ -52,7 +52,7 @@ impl Link {
             Target::UnixStream(path) => {
                 Ok(Self::Stream(Stream::new(Wire::Unix(UnixStream::connect(path).await?), service)))
             }
-            Target::Stdout => Ok(Self::Stdout(Stdout)),
+            Target::Stdout => Ok(Self::Stdout(Stdout::open()?)),
             Target::Udp(host, port) => {
                 let mut last = no_address();
                 for address in look_up.ask(host, *port, limit).await? {
@@ -200,11 +200,11 @@ async fn connect_any(
 
 /// Asks the system what may take long: a receiver's address, and its certificates' files. A question that hangs (a
 /// resolver may take minutes, a file system for ever) goes on being the one question of its receiver, so that
-/// hanging ones cannot use up the runtime's threads.
+/// hanging ones cannot use up the threads.
 #[derive(Debug, Default)]
 pub(super) struct LookUp {
-    asked: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
-    loading: Option<JoinHandle<Result<Material, String>>>,
+    asked: Option<Answer<io::Result<Vec<SocketAddr>>>>,
+    loading: Option<Answer<Result<Material, String>>>,
 }
 
 impl LookUp {
@@ -214,10 +214,13 @@ impl LookUp {
         settings: &Arc<TlsSettings>,
         limit: Duration,
     ) -> io::Result<Arc<Material>> {
-        let loading = self.loading.get_or_insert_with(|| {
-            let settings = Arc::clone(settings);
-            tokio::task::spawn_blocking(move || Material::load(&settings))
-        });
+        let loading = match &mut self.loading {
+            Some(loading) => loading,
+            none => {
+                let settings = Arc::clone(settings);
+                none.insert(errand::begin("certificates", move || Material::load(&settings))?)
+            }
+        };
         let work = async { loading.await.map_err(io::Error::other) };
         let loaded = within(limit, "reading the files of tls-*", work).await;
         match loaded {
@@ -233,10 +236,14 @@ impl LookUp {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
         }
-        let asked = self.asked.get_or_insert_with(|| {
-            let host = host.to_owned();
-            tokio::task::spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()))
-        });
+        let asked = match &mut self.asked {
+            Some(asked) => asked,
+            none => {
+                let host = host.to_owned();
+                let look_up = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
+                none.insert(errand::begin("resolver", look_up)?)
+            }
+        };
         let work = async { asked.await.map_err(io::Error::other)? };
         let answer = within(limit, "looking the name up", work).await;
         if answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {

@@ -27,6 +27,8 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 #[derive(Debug)]
 pub(crate) struct Setup {
     arguments: Vec<String>,
+    /// A program that starts it, and that program's own arguments; none: it is started as it is.
+    wrapper: Vec<String>,
     dir: tempfile::TempDir,
 }
 
@@ -34,6 +36,7 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) struct Relay {
     child: Child,
+    report: PathBuf,
     dir: tempfile::TempDir,
 }
 
@@ -55,7 +58,7 @@ impl Relay {
     /// A relay with these arguments. It reads no configuration file unless they name one, and says what it
     /// has to say on standard error.
     pub(crate) fn with(arguments: &[&str]) -> Setup {
-        let setup = Setup { arguments: Vec::new(), dir: temp_dir() };
+        let setup = Setup { arguments: Vec::new(), wrapper: Vec::new(), dir: temp_dir() };
         let no_file: &[&str] = if arguments.contains(&"--config") { &[] } else { &["--config", "none"] };
         // The default folder is one for the whole machine: what one test leaves, another would find.
         let alone: &[&str] = if arguments.contains(&"--handover") { &[] } else { &["--handover", "off"] };
@@ -102,6 +105,22 @@ impl Relay {
         kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
     }
 
+    /// As [`Self::signal`], for a relay that may have ended. It is not reaped, so the number is still its own.
+    pub(crate) fn signal_if_there(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.id().try_into().unwrap()), signal);
+    }
+
+    /// Waits for the end, whatever it is like.
+    pub(crate) fn wait(mut self) {
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end of a relay that may leave no report; returns what it has said.
+    pub(crate) fn end(mut self) -> String {
+        self.child.wait().unwrap();
+        self.said()
+    }
+
     /// Sends a signal from a process that is not the relay's parent.
     pub(crate) fn signal_from_a_stranger(&self, signal: &str) {
         let script = format!("kill -{signal} {}", self.id());
@@ -120,13 +139,13 @@ impl Relay {
     /// Asks for the accounting with SIGUSR1 and reads it.
     #[track_caller]
     pub(crate) fn report(&self) -> Value {
-        let file = self.dir.path().join("report.json");
-        fs::write(&file, "").unwrap();
+        let file = &self.report;
+        fs::write(file, "").unwrap();
         self.signal(Signal::SIGUSR1);
         let mut report = Value::Null;
         wait_until("the relay has written its report", || {
             report =
-                fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+                fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
             !report.is_null()
         });
         report
@@ -178,7 +197,7 @@ impl Relay {
             status.is_some()
         });
         let said = self.said();
-        let report = fs::read_to_string(self.dir.path().join("report.json")).unwrap_or_default();
+        let report = fs::read_to_string(&self.report).unwrap_or_default();
         let report: Value =
             serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}\n{said}"));
         for destination in report["destinations"].as_array().unwrap() {
@@ -201,21 +220,57 @@ impl Setup {
         self
     }
 
+    /// Started by `wrapper`, which must become the relay itself (exec) for its process id to be known.
+    pub(crate) fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper.extend(wrapper.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    fn line(&self) -> Vec<String> {
+        let binary = binary().to_str().unwrap().to_owned();
+        self.wrapper.iter().cloned().chain([binary]).chain(self.arguments.iter().cloned()).collect()
+    }
+
     fn said(&self) -> File {
         File::create(self.dir.path().join("stderr")).unwrap()
     }
 
     /// Starts it as auditd does.
     pub(crate) fn under(self, auditd: Auditd) -> (Relay, FakeAuditd) {
-        let (child, end) = auditd.start(binary(), &self.arguments, self.said());
-        (Relay { child, dir: self.dir }.up(), end)
+        let (relay, end) = self.quickly_under(auditd);
+        (relay.up(), end)
+    }
+
+    /// As [`Self::under`], without waiting until it is up.
+    pub(crate) fn quickly_under(self, auditd: Auditd) -> (Relay, FakeAuditd) {
+        let line = self.line();
+        let (child, end) = auditd.start(Path::new(&line[0]), &line[1..], self.said());
+        (Relay { child, report: self.report(), dir: self.dir }, end)
+    }
+
+    /// Has the report written to `path` instead.
+    pub(crate) fn report_to(mut self, path: &Path) -> Self {
+        let at = self.arguments.iter().position(|word| word == "--report").unwrap();
+        path.to_str().unwrap().clone_into(&mut self.arguments[at + 1]);
+        self
+    }
+
+    fn report(&self) -> PathBuf {
+        let at = self.arguments.iter().position(|word| word == "--report").unwrap();
+        PathBuf::from(&self.arguments[at + 1])
     }
 
     /// Starts it as a person does in a pipeline; times are UTC. The pipe ends when the feed is dropped.
     pub(crate) fn by_hand(self) -> (Relay, Feed) {
         let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let feed = Feed { pipe: child.stdin.take().unwrap() };
-        (Relay { child, dir: self.dir }.up(), feed)
+        (Relay { child, report: self.report(), dir: self.dir }.up(), feed)
+    }
+
+    /// Starts it with a file as standard input.
+    pub(crate) fn by_hand_from(self, file: File) -> Relay {
+        let child = self.command().stdin(file).stdout(Stdio::null()).spawn().unwrap();
+        Relay { child, report: self.report(), dir: self.dir }
     }
 
     /// As `by_hand`, with standard output in the test's hands.
@@ -223,12 +278,13 @@ impl Setup {
         let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let feed = Feed { pipe: child.stdin.take().unwrap() };
         let stdout = child.stdout.take().unwrap();
-        (Relay { child, dir: self.dir }.up(), feed, stdout)
+        (Relay { child, report: self.report(), dir: self.dir }.up(), feed, stdout)
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
-        command.args(&self.arguments).env("TZ", "UTC0").stderr(self.said());
+        let line = self.line();
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).env("TZ", "UTC0").stderr(self.said());
         command
     }
 
