@@ -435,7 +435,13 @@ fn syslog_ng_gets_one_message_a_record(form: Form, element: bool) {
     let (_pki, files) = secrets(dir.path());
     let mut ng = SyslogNg::start(dir.path(), &files);
     let way = |inlet: NgInlet, name: &'static str, more| Way {
-        look: Look { inlet: name, rfc5424: inlet != NgInlet::Unix, ordered: inlet != NgInlet::Udp, element },
+        look: Look {
+            inlet: name,
+            rfc5424: inlet != NgInlet::Unix,
+            ordered: inlet != NgInlet::Udp,
+            element,
+            repeats: false,
+        },
         url: ng.url(inlet),
         more,
     };
