@@ -12,12 +12,14 @@
 
 mod frames;
 mod lines;
+mod own;
 mod record;
 mod stamp;
 mod types;
 
 pub use frames::FIXED_FRAME;
 pub use lines::MAX_LINE;
+pub use own::Own;
 pub use record::{Key, Kind, Record, Stamp};
 
 use frames::Frames;

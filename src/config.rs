@@ -426,10 +426,10 @@ impl Config {
                 ));
             }
             let remote = |target: &Target| matches!(target, Target::Udp(..)) || target.is_over_tcp();
-            if d.route.any(remote) && d.max_message_size.is_none_or(|max| max > 8192) {
+            if d.route.any(remote) && d.max_message_size.is_none_or(|max| max > 8096) {
                 warnings.push(format!(
-                    "{}: rsyslog's default limit is 8 KiB a message; set its maxMessageSize to 64k or \
-                     max-message-size here, or it cuts long records",
+                    "{}: rsyslog's default limit is 8096 bytes a message; set its maxMessageSize to 64k or \
+                     max-message-size here, or it makes two messages of a long record",
                     d.url
                 ));
             }

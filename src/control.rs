@@ -161,6 +161,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
             start.names,
             start.input_is_socket,
             start.handover.is_some(),
+            start.auditd.is_some(),
         )?;
         let relay = Self {
             config: start.config,

@@ -6,6 +6,7 @@
 //! some. What a full queue means is the destination's policy; whatever is lost is counted with its reason and said
 //! in the stream before the next record.
 
+mod echo;
 mod pace;
 
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use crossbeam_channel::Receiver;
 use log::{error, warn};
 use tokio::sync::Notify;
 
-use crate::audit::{Decoder, InputForm, Record, Step, StreamForm};
+use crate::audit::{Decoder, InputForm, Own, Record, Step, StreamForm};
 use crate::batch::{Batch, Gap};
 use crate::input::{Event, Input};
 use crate::queue::Producer;
 use crate::sys;
 use crate::syslog::{Encoder, Notice, Shape, TimeQuality};
 use crate::telemetry::{DestinationCounters, InputCounters, Reason};
+use echo::Echo;
 use pace::Pace;
 
 /// Longest wait for room before the flags are looked at again.
@@ -278,6 +280,8 @@ pub struct Ingest {
     pub waker: Arc<Notify>,
     /// How long records may gather in standard input at most while they come in quick succession; zero: not at all.
     pub gather: Duration,
+    /// Knows the records of the relay's own system calls, where they can be told.
+    pub own: Option<Own>,
 }
 
 impl Ingest {
@@ -288,6 +292,8 @@ impl Ingest {
         }
         let mut decoder = Decoder::new(self.form);
         let mut pace = Pace::new(if input.may_gather() { self.gather } else { Duration::ZERO });
+        let mut echo = self.own.take().map(Echo::new);
+        let mut held = None;
         let end = loop {
             let stop = self.shared.stop.load(Ordering::Acquire);
             if stop && !self.shared.read_what_is_there.load(Ordering::Acquire) {
@@ -297,11 +303,14 @@ impl Ingest {
                 // Its writer may go on for ever: the outputs and the clock of the drain have their turn.
                 tokio::task::yield_now().await;
                 input.read_now()
+            } else if let Some(time) = held {
+                let next = self.next(&mut input, &mut pace);
+                tokio::time::timeout(time, next).await.unwrap_or(Ok(Event::Woken))
             } else {
                 self.next(&mut input, &mut pace).await
             };
             match event {
-                Ok(Event::Data(_)) => self.decode(&mut decoder, &mut input, false).await,
+                Ok(Event::Data(_)) => self.decode(&mut decoder, &mut echo, &mut input, false).await,
                 Ok(Event::Nothing) if !stop => continue,
                 Ok(Event::Ended | Event::Nothing) => break Ok(()),
                 Ok(Event::Woken) => {}
@@ -313,15 +322,18 @@ impl Ingest {
             while let Ok(reload) = self.reloads.try_recv() {
                 self.reload(reload);
             }
-            let now = now_ms();
-            self.lanes.iter_mut().for_each(|lane| lane.flush(now));
+            held = echo.as_mut().and_then(|echo| echo.rest(Instant::now()));
+            if held.is_none() {
+                let now = now_ms();
+                self.lanes.iter_mut().for_each(|lane| lane.flush(now));
+            }
         };
         if let Err(error) = end {
             error!("reading standard input: {error}; taken as its end");
         }
         // Standard input has nothing more to say: from here on no wait holds up auditd.
         ended();
-        self.decode(&mut decoder, &mut input, true).await;
+        self.decode(&mut decoder, &mut echo, &mut input, true).await;
         self.finish().await;
     }
 
@@ -372,8 +384,14 @@ impl Ingest {
     }
 
     /// Decodes and formats all whole records that are pending.
-    async fn decode(&mut self, decoder: &mut Decoder, input: &mut Input, ended: bool) {
-        let now = now_ms();
+    async fn decode(
+        &mut self,
+        decoder: &mut Decoder,
+        echo: &mut Option<Echo>,
+        input: &mut Input,
+        ended: bool,
+    ) {
+        let (now, moment) = (now_ms(), Instant::now());
         let clock = self.shared.clock();
         for lane in &mut self.lanes {
             lane.encoder.set_time_quality(clock);
@@ -385,6 +403,11 @@ impl Ingest {
             at += match decoder.step(&pending[at..], ended) {
                 Step::Record { record, consumed } => {
                     self.counters.add(|c| &c.read, 1);
+                    if let Some(echo) = echo
+                        && echo.note(&record, moment)
+                    {
+                        self.count_own();
+                    }
                     if record.is_end_of_event() && self.drop_eoe {
                         self.counters.add(|c| &c.filtered_eoe, 1);
                     } else {
@@ -435,6 +458,20 @@ impl Ingest {
         }
         input.consume(at);
         self.shared.form.store(decoder.form() as u8, Ordering::Relaxed);
+    }
+
+    /// The records of the relay's own calls are passed on like all others: who could make a record look like one must
+    /// not be able to hide it.
+    #[cold]
+    fn count_own(&mut self) {
+        if self.counters.own.load(Ordering::Relaxed) == 0 {
+            warn!(
+                "an audit rule records the relay's own system calls, so that what it sends makes more to send; they are \
+                 passed on and counted (`own` in the report). Load packaging/rules.d/10-audit-relay.rules, which excepts \
+                 the relay"
+            );
+        }
+        self.counters.add(|c| &c.own, 1);
     }
 
     fn reload(&mut self, reload: Reload) {

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::audit::Own;
 use crate::config::{Config, Destination, Threads};
 use crate::handover::{Bequest, Estate, Legacy};
 use crate::host::Names;
@@ -77,7 +78,7 @@ struct Active {
 
 impl Pipeline {
     /// Starts everything. `input_is_socket` decides what `on-full = "auto"` means, `hands_over` whether what is
-    /// undelivered at the end is kept for [`Pipeline::estate`]. The outputs wait for [`Pipeline::open_gate`]. The
+    /// undelivered at the end is kept for [`Pipeline::estate`], `under_auditd` whether our process id in a record is us. The outputs wait for [`Pipeline::open_gate`]. The
     /// receiver hears when the input has ended. Must be called on the runtime that is to drive the outputs.
     ///
     /// # Errors
@@ -88,6 +89,7 @@ impl Pipeline {
         names: Names,
         input_is_socket: bool,
         hands_over: bool,
+        under_auditd: bool,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let waker = Arc::new(Notify::new());
         let (reloads, reload_inbox) = crossbeam_channel::bounded(8);
@@ -107,6 +109,7 @@ impl Pipeline {
         pipeline.read_clock();
         pipeline.shared.hands_over.store(hands_over, Ordering::Relaxed);
         let lanes = config.destinations.iter().map(|d| pipeline.open(config, d)).collect();
+        let own_names = pipeline.own_names();
         let ingest = Ingest {
             form: config.input,
             lanes,
@@ -116,6 +119,8 @@ impl Pipeline {
             reloads: reload_inbox,
             waker: Arc::clone(&pipeline.waker),
             gather: config.gather,
+            // Elsewhere the number may be another process's: the records may be old, or another machine's.
+            own: under_auditd.then(|| Own::new(std::process::id(), own_names)),
         };
         let (ended, input_end) = oneshot::channel();
         let ended = || {
@@ -250,6 +255,11 @@ impl Pipeline {
         destination.on_full.unwrap_or(auto)
     }
 
+    /// The names under which records may call this machine.
+    fn own_names(&self) -> Vec<Vec<u8>> {
+        self.names.all.iter().map(|name| name.clone().into_bytes()).collect()
+    }
+
     fn shape(&self, config: &Config, destination: &Destination) -> Shape {
         let full = config.hostname.as_ref().unwrap_or(&self.names.full);
         Shape {
@@ -258,7 +268,7 @@ impl Pipeline {
             facility: config.facility,
             severity: config.severity,
             hostname: Field::hostname(full.as_bytes()),
-            own_names: self.names.all.iter().map(|name| name.clone().into_bytes()).collect(),
+            own_names: self.own_names(),
             app_name: Field::app_name(config.app_name.as_bytes()),
             procid: std::process::id(),
             name_in_rfc3164: !destination

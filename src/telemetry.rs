@@ -67,6 +67,8 @@ pub struct InputCounters {
     pub filtered_empty: AtomicU64,
     /// Bytes between binary frames that were no frame.
     pub skipped_bytes: AtomicU64,
+    /// SYSCALL records of the relay's own calls; forwarded all the same.
+    pub own: AtomicU64,
 }
 
 /// What is counted for one destination.
@@ -292,6 +294,8 @@ pub struct Report {
     pub filtered_by: FilteredBy,
     /// Bytes between binary frames that were no frame.
     pub skipped_bytes: u64,
+    /// SYSCALL records of the relay's own system calls, one for each call; forwarded, and part of `sent`.
+    pub own: u64,
     /// The destinations in their configured order.
     pub destinations: Vec<DestinationReport>,
 }
@@ -458,6 +462,7 @@ impl Telemetry {
             read,
             undecodable: self.input.undecodable.load(Relaxed),
             skipped_bytes: self.input.skipped_bytes.load(Relaxed),
+            own: self.input.own.load(Relaxed),
             destinations,
         }
     }
@@ -479,6 +484,9 @@ impl Report {
         }
         if self.skipped_bytes > 0 {
             line += &format!(", skipped {} bytes", self.skipped_bytes);
+        }
+        if self.own > 0 {
+            line += &format!(", own {} (forwarded)", self.own);
         }
         for d in &self.destinations {
             line += &format!("; {}: sent {}", d.url, d.sent);

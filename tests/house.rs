@@ -23,6 +23,7 @@ const LAW: &[(&str, &[&str])] = &[
     ),
     ("input.rs", &["crate::syslog", "crate::output", "crate::config", "crate::queue"]),
     ("ingest", &["socket2", "nix", "std::net", "crate::output", "crate::config", "crate::control"]),
+    ("ingest/echo.rs", PURE),
     ("ingest/pace.rs", &["std::io", "Instant::now", "SystemTime", "tokio", "nix::", "log::", "crate::"]),
     ("output", &["crate::audit", "crate::config", "crate::ingest", "crate::control", "clap"]),
     ("output/service.rs", PURE),

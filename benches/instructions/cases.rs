@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use audit_relay::audit::InputForm;
+use audit_relay::audit::{InputForm, Own};
 use audit_relay::batch::Batch;
 use audit_relay::ingest::{Ingest, Lane, OnFull, Shared};
 use audit_relay::input::Input;
@@ -165,6 +165,7 @@ fn whole_path(rounds: usize) {
         reloads: crossbeam_channel::never(),
         waker: Arc::new(Notify::new()),
         gather: Duration::ZERO,
+        own: Some(Own::new(4242, Vec::new())),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { ingest.run(Input::new(file.as_fd()).unwrap(), || ()).await });

@@ -15,18 +15,20 @@ const APP_NAME_MAX: usize = 48;
 pub struct Field(Box<[u8]>);
 
 impl Field {
-    /// A HOSTNAME: the name as it is, characters that may not stand there as `_`, `-` if it is empty.
+    /// A HOSTNAME: letters, digits and what stands in names and addresses (`-`, `.`, `_`, `:`, `%`) as they are, all
+    /// else as `_`; `-` if it is empty. RFC 5424 would allow more, but a node's name comes with the record, and
+    /// syslog-ng takes a message with `[` here for a broken one.
     pub fn hostname(name: &[u8]) -> Self {
-        Self::new(name, HOSTNAME_MAX)
+        Self::new(name, HOSTNAME_MAX, |byte| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte))
     }
 
-    /// An APP-NAME, by the same rules.
+    /// An APP-NAME: printable ASCII as it is, all else as `_`; `-` if it is empty.
     pub fn app_name(name: &[u8]) -> Self {
-        Self::new(name, APP_NAME_MAX)
+        Self::new(name, APP_NAME_MAX, |byte| byte.is_ascii_graphic())
     }
 
-    fn new(name: &[u8], max: usize) -> Self {
-        let safe = |byte: &u8| if byte.is_ascii_graphic() { *byte } else { b'_' };
+    fn new(name: &[u8], max: usize, may_stay: impl Fn(u8) -> bool) -> Self {
+        let safe = |byte: &u8| if may_stay(*byte) { *byte } else { b'_' };
         let bytes: Box<[u8]> = name.iter().take(max).map(safe).collect();
         Self(if bytes.is_empty() { Box::new(*b"-") } else { bytes })
     }
@@ -110,7 +112,9 @@ mod tests {
         for (name, expected) in [
             (&b"web-1.example.org"[..], &b"web-1.example.org"[..]),
             (b"", b"-"),
-            (b"two words\n<1>", b"two_words_<1>"),
+            (b"two words\n<1>", b"two_words__1_"),
+            (b"\x1b[31m]\"\\", b"__31m___"),
+            (b"fe80::1%eth0_2", b"fe80::1%eth0_2"),
             ("gr\u{fc}n".as_bytes(), b"gr__n"),
         ] {
             assert_eq!(Field::hostname(name).as_bytes(), expected);

@@ -14,18 +14,29 @@ use super::live::{
     wait_until,
 };
 
-/// One way into syslog-ng, by its `syslog()` source: RFC 5424 with octet counting.
+/// One way into syslog-ng.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NgInlet {
+    /// The `syslog()` source: RFC 5424 with octet counting.
     Tcp,
     /// No client certificate.
     Tls,
     /// With a client certificate by the same authority, its default.
     TlsClient,
+    /// The `network()` source with `flags(syslog-protocol)`: RFC 5424, a line a message.
+    TcpLf,
+    /// As it, a datagram a message.
+    Udp,
+    /// The `unix-dgram()` source, which parses RFC 3164 as on `/dev/log`.
+    Unix,
 }
 
 impl NgInlet {
-    const ALL: [Self; 3] = [Self::Tcp, Self::Tls, Self::TlsClient];
+    const ALL: [Self; 6] = [Self::Tcp, Self::Tls, Self::TlsClient, Self::TcpLf, Self::Udp, Self::Unix];
+
+    fn is_stream(self) -> bool {
+        !matches!(self, Self::Udp | Self::Unix)
+    }
 }
 
 /// A running syslog-ng with one listener per [`NgInlet`], writing what it understands as JSON lines.
@@ -50,14 +61,18 @@ impl SyslogNg {
                      peer-verify({verify}))"
                 )
             };
-            let transport = match inlet {
-                NgInlet::Tcp => "\"tcp\")".to_owned(),
-                NgInlet::Tls => tls("optional-untrusted"),
-                NgInlet::TlsClient => tls("required-trusted"),
+            let at = format!("ip(\"127.0.0.1\") port({port})");
+            let source = match inlet {
+                NgInlet::Tcp => format!("syslog({at} transport(\"tcp\"))"),
+                NgInlet::Tls => format!("syslog({at} transport({})", tls("optional-untrusted")),
+                NgInlet::TlsClient => format!("syslog({at} transport({})", tls("required-trusted")),
+                NgInlet::TcpLf => format!("network({at} transport(\"tcp\") flags(syslog-protocol))"),
+                NgInlet::Udp => {
+                    format!("network({at} transport(\"udp\") flags(syslog-protocol) so-rcvbuf(67108864))")
+                }
+                NgInlet::Unix => format!("unix-dgram(\"{here}/log.ng\")"),
             };
-            sources += &format!(
-                "source {inlet:?} {{ syslog(ip(\"127.0.0.1\") port({port}) transport({transport}); }};\n"
-            );
+            sources += &format!("source {inlet:?} {{ {source}; }};\n");
             names += &format!("source({inlet:?}); ");
         }
         let template = "$(format-json inlet=$SOURCE time=$ISODATE host=$HOST app=$PROGRAM pid=$PID \
@@ -107,14 +122,21 @@ log {{ {names}destination(file); flags(flow-control); }};
     fn wait_ready(&mut self) {
         let ready = wait_until(Duration::from_secs(20), || {
             assert!(self.child.try_wait().unwrap().is_none(), "syslog-ng ended: {}", self.complaints());
-            self.ports.iter().all(|port| listens(*port))
+            let inlets = NgInlet::ALL.iter().zip(&self.ports);
+            inlets.filter(|(inlet, _)| inlet.is_stream()).all(|(_, port)| listens(*port))
+                && self.dir.join("log.ng").exists()
         });
         assert!(ready, "syslog-ng does not listen: {}", self.complaints());
     }
 
     /// Where the relay has to send for this inlet.
     pub(crate) fn url(&self, inlet: NgInlet) -> String {
-        let scheme = if inlet == NgInlet::Tcp { "tcp" } else { "tls" };
+        let scheme = match inlet {
+            NgInlet::Tcp | NgInlet::TcpLf => "tcp",
+            NgInlet::Tls | NgInlet::TlsClient => "tls",
+            NgInlet::Udp => "udp",
+            NgInlet::Unix => return format!("unix:{}/log.ng", self.dir.display()),
+        };
         let at = NgInlet::ALL.iter().position(|known| *known == inlet).unwrap();
         format!("{scheme}://127.0.0.1:{}", self.ports[at])
     }
