@@ -155,7 +155,9 @@ fn the_doors_for_fuzzing_are_used_by_fuzzing_alone() {
 
 #[test]
 fn unsafe_stands_in_one_room_only() {
-    for (dir, exempt) in [("src", Some("sys.rs")), ("loadgen/src", None), ("benches", None), ("fuzz/src", None)] {
+    for (dir, exempt) in
+        [("src", Some("sys.rs")), ("loadgen/src", None), ("benches", None), ("fuzz/src", None)]
+    {
         for (file, text) in sources(dir) {
             if Some(file.as_str()) == exempt {
                 continue;

@@ -144,7 +144,7 @@ impl Elements {
 /// `limit` bytes. Does nothing to a message that is not RFC 5424.
 pub(super) fn make_room(message: &mut BytesMut, limit: usize) {
     let Some((meta, end)) = places(message) else { return };
-    if end + 1 <= limit.saturating_sub(text::MARK_MAX) {
+    if end < limit.saturating_sub(text::MARK_MAX) {
         return;
     }
     let start = if meta.is_empty() { meta.start } else { meta.end };
