@@ -299,6 +299,13 @@ impl Estate {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The file that [`Estate::settle`] would write, with room for all.
+    pub(crate) fn image(&self) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        write(&mut out, &mut self.left(), u64::MAX)?;
+        Ok(out)
+    }
+
     /// Writes everything that was left into `folder` and counts it as handed over; what finds no room there, or
     /// all of it if that fails or there is no folder, is counted as lost.
     ///
@@ -367,7 +374,7 @@ fn length(bytes: usize) -> io::Result<u32> {
 }
 
 /// Reads a whole file. Whatever it holds, it takes no more memory than the file is long, about, and [`MOST_KEYS`] batches.
-fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
+pub(crate) fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
     let broken = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut magic = [0; MAGIC.len()];
     from.read_exact(&mut magic)?;

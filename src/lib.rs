@@ -43,3 +43,7 @@ pub mod pipeline;
 pub mod privilege;
 pub mod sys;
 pub mod telemetry;
+
+// For fuzz/ alone
+#[doc(hidden)]
+pub mod fuzzing;

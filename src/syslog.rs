@@ -20,9 +20,12 @@ pub use message::{Encoder, Format, Notice, Shape};
 pub use timestamp::{LocalOffset, Rfc3164, civil_date};
 
 /// Cuts `message`, which a datagram transport refused as too long, to `limit` bytes, with the same mark
-/// that the encoder uses.
+/// that the encoder uses. Structured data is left whole or, but for `meta`, left out: a cut may fall into the text
+/// only. `limit` is at least [`Shape::MIN_SIZE`], which header, `meta` and mark always fit.
 pub fn cut_message(message: &[u8], limit: usize) -> bytes::BytesMut {
     let mut out = bytes::BytesMut::from(message);
-    text::cut_again(&mut out, limit);
+    let whole = text::whole(&out);
+    data::make_room(&mut out, limit);
+    text::cut_as(&mut out, 0, limit, whole);
     out
 }

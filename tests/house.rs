@@ -69,6 +69,7 @@ const LAW: &[(&str, &[&str])] = &[
     ),
     ("errand.rs", &["crate::", "std::net", "std::fs", "nix", "log::"]),
     ("sys.rs", &["crate::"]),
+    ("fuzzing.rs", &["std::fs", "std::net", "std::thread", "tokio", "nix", "rustls", "unsafe"]),
 ];
 
 /// What only the rooms of TLS and certificates name.
@@ -146,8 +147,19 @@ fn rooms_import_only_what_the_law_allows() {
 }
 
 #[test]
+fn the_doors_for_fuzzing_are_used_by_fuzzing_alone() {
+    for (file, text) in sources("src") {
+        for (line, text) in code(&text) {
+            assert!(!text.contains("crate::fuzzing"), "src/{file}:{line}: {text}");
+        }
+    }
+}
+
+#[test]
 fn unsafe_stands_in_one_room_only() {
-    for (dir, exempt) in [("src", Some("sys.rs")), ("loadgen/src", None), ("benches", None)] {
+    for (dir, exempt) in
+        [("src", Some("sys.rs")), ("loadgen/src", None), ("benches", None), ("fuzz/src", None)]
+    {
         for (file, text) in sources(dir) {
             if Some(file.as_str()) == exempt {
                 continue;
@@ -173,7 +185,7 @@ fn pure_rooms_forbid_unsafe_themselves() {
 
 #[test]
 fn every_file_says_what_it_promises() {
-    for dir in ["src", "loadgen/src", "tests", "benches"] {
+    for dir in ["src", "loadgen/src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"] {
         for (file, text) in sources(dir) {
             assert!(text.starts_with("//! "), "{dir}/{file} has no module documentation");
         }

@@ -75,26 +75,32 @@ impl Header {
         self.length + self.size
     }
 
-    /// True if `input` starts with a header whose payload starts as records do. Used where the place is
-    /// not certain, so that heap junk is not taken for a record.
-    fn starts_record(input: &[u8]) -> bool {
+    /// Whether `input` starts with a header whose payload starts as records do; `None` while too little of it has
+    /// arrived to tell. Used where the place is not certain, so that heap junk is not taken for a record.
+    fn starts_record(input: &[u8]) -> Option<bool> {
+        if input.len() < HEADER {
+            return None;
+        }
         let Some(header) = Self::read(input) else {
-            return false;
+            return Some(false);
         };
         let payload = &input[header.length.min(input.len())..];
-        header.size > 0
-            && RECORD_STARTS.iter().any(|start| {
-                let known = payload.len().min(start.len());
-                payload[..known] == start[..known]
-            })
+        let mut known = None;
+        for start in RECORD_STARTS.iter().filter(|start| start.len() <= header.size) {
+            let there = payload.len().min(start.len());
+            if payload[..there] == start[..there] {
+                if there == start.len() {
+                    return Some(true);
+                }
+                known = Some(());
+            }
+        }
+        if known.is_some() { None } else { Some(false) }
     }
 }
 
 /// What the payload of a local record starts with.
 const RECORD_STARTS: [&[u8]; 3] = [b"audit(", b"type=", b"node="];
-
-/// Enough bytes for [`Header::starts_record`] to be certain: header and `audit(`.
-const CERTAIN: usize = HEADER + 6;
 
 /// Reads frames.
 #[derive(Debug)]
@@ -102,6 +108,8 @@ pub(super) struct Frames {
     layout: Layout,
     /// The user named the layout; it is never judged anew.
     locked: bool,
+    /// The place was lost: not every header will do, only one with a record behind it.
+    lost: bool,
     /// Bytes of a fixed frame's tail still to be passed over.
     tail: usize,
     stamps: Reader,
@@ -110,17 +118,17 @@ pub(super) struct Frames {
 impl Frames {
     /// Finds out the layout from the first frames.
     pub(super) fn detect() -> Self {
-        Self { layout: Layout::Unknown, locked: false, tail: 0, stamps: Reader::default() }
+        Self { layout: Layout::Unknown, locked: false, lost: false, tail: 0, stamps: Reader::default() }
     }
 
     /// Reads exact frames, whatever they look like.
     pub(super) fn exact() -> Self {
-        Self { layout: Layout::Exact, locked: true, tail: 0, stamps: Reader::default() }
+        Self { layout: Layout::Exact, locked: true, lost: false, tail: 0, stamps: Reader::default() }
     }
 
     /// Reads fixed frames, whatever they look like.
     pub(super) fn fixed() -> Self {
-        Self { layout: Layout::Fixed, locked: true, tail: 0, stamps: Reader::default() }
+        Self { layout: Layout::Fixed, locked: true, lost: false, tail: 0, stamps: Reader::default() }
     }
 
     /// Takes the next frame off the front of `input`. `ended` says that nothing will follow.
@@ -135,7 +143,11 @@ impl Frames {
             match Self::judge(input, tail) {
                 Some(layout) => self.layout = layout,
                 None if !ended || input.is_empty() => return Step::More,
-                None if Header::read(input).is_some() && input.len() != tail => self.layout = Layout::Exact,
+                None if Header::read(input).is_some()
+                    && (input.len() != tail || Self::frames_lead_to(tail, input)) =>
+                {
+                    self.layout = Layout::Exact;
+                }
                 // The one and only frame was a fixed one.
                 None if input.len() == tail => return Step::Tail { consumed: tail },
                 None => {
@@ -144,6 +156,13 @@ impl Frames {
             }
             if self.layout == Layout::Fixed {
                 return Step::Tail { consumed: tail };
+            }
+        }
+        if self.lost {
+            match Header::starts_record(input) {
+                Some(true) => self.lost = false,
+                None if !ended => return Step::More,
+                Some(false) | None => return self.resynchronise(input, ended),
             }
         }
         if input.len() < HEADER {
@@ -169,7 +188,7 @@ impl Frames {
             // A fixed frame is written in one call and arrives whole, so this is not one's tail.
             let next = exact.and_then(|header| input.get(header.frame_len()..));
             let followed = next.is_some_and(|next| Header::read(next).is_some());
-            return (followed || Header::starts_record(input)).then_some(Layout::Exact);
+            return (followed || Header::starts_record(input) == Some(true)).then_some(Layout::Exact);
         }
         if input.len() < tail + HEADER {
             return None;
@@ -177,20 +196,25 @@ impl Frames {
         match (exact.is_some(), Header::read(&input[tail..]).is_some()) {
             // Both places look right: the exact layout is the true one only if its frames lead there.
             (true, true) => {
-                let mut at = 0;
-                while at < tail {
-                    match Header::read(&input[at..]) {
-                        Some(header) => at += header.frame_len(),
-                        None => break,
-                    }
-                }
-                Some(if at == tail { Layout::Exact } else { Layout::Fixed })
+                Some(if Self::frames_lead_to(tail, input) { Layout::Exact } else { Layout::Fixed })
             }
             (true, false) => Some(Layout::Exact),
             (false, true) => Some(Layout::Fixed),
             // Neither: the place is lost, and the search for the next header begins here.
             (false, false) => Some(Layout::Unknown),
         }
+    }
+
+    /// True if frames without gaps lead from the start of `input` to `end`.
+    fn frames_lead_to(end: usize, input: &[u8]) -> bool {
+        let mut at = 0;
+        while at < end {
+            match Header::read(&input[at..]) {
+                Some(header) => at += header.frame_len(),
+                None => return false,
+            }
+        }
+        at == end
     }
 
     fn frame<'a>(&mut self, header: Header, input: &'a [u8], ended: bool) -> Step<'a> {
@@ -241,14 +265,13 @@ impl Frames {
         if !self.locked {
             self.layout = Layout::Unknown;
         }
-        let found =
-            (1..input.len().saturating_sub(CERTAIN - 1)).find(|&at| Header::starts_record(&input[at..]));
-        let consumed = match found {
-            Some(at) => at,
-            None if ended => input.len(),
-            // The last bytes may be the start of a header.
-            None => input.len().saturating_sub(CERTAIN - 1),
-        };
+        self.lost = true;
+        // The first place where a frame starts, or where one may once more has arrived.
+        let place = (1..input.len()).find(|&at| match Header::starts_record(&input[at..]) {
+            Some(starts) => starts,
+            None => !ended,
+        });
+        let consumed = place.unwrap_or(input.len());
         if consumed == 0 { Step::More } else { Step::Skipped { consumed } }
     }
 }
@@ -277,7 +300,7 @@ const UNDECIDED_MAX: usize = 16 * 1024;
 
 /// Offset, from `from` on, of the first place that is certain to look like a frame with a record in it.
 fn find_record(input: &[u8], from: usize) -> Option<usize> {
-    (from..input.len().saturating_sub(CERTAIN - 1)).find(|&at| Header::starts_record(&input[at..]))
+    (from..input.len()).find(|&at| Header::starts_record(&input[at..]) == Some(true))
 }
 
 fn looks_formatted(payload: &[u8]) -> bool {

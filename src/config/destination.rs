@@ -151,7 +151,7 @@ fn group(key: &str, urls: &[String]) -> Result<Vec<Member>, String> {
 fn service(own: &DestinationSettings, route: &Route, queue_size: usize) -> Result<Service, String> {
     let default = Service::default();
     // What the transport has no use for stays at its default, so that equal services are equal.
-    let relp = route.any(Target::is_relp);
+    let (tcp, relp) = (route.any(Target::is_over_tcp), route.any(Target::is_relp));
     let replay = match own.replay.as_deref() {
         _ if relp => default.replay,
         None => default.replay,
@@ -175,7 +175,9 @@ fn service(own: &DestinationSettings, route: &Route, queue_size: usize) -> Resul
     let time = |key: &str, text: Option<&String>, default: Duration| match text {
         None => Ok(default),
         Some(text) => match units::duration(text) {
-            Ok(time) if time >= Duration::from_secs(1) && time <= Duration::from_secs(24 * 3600) => Ok(time),
+            Ok(time) if time >= Duration::from_secs(1) && time <= Duration::from_secs(24 * 3600) => {
+                Ok(if tcp { time } else { default })
+            }
             Ok(_) => Err(format!("{key}: `{text}` is out of range; from 1s to 1440min")),
             Err(error) => Err(format!("{key}: {error}")),
         },
@@ -185,7 +187,7 @@ fn service(own: &DestinationSettings, route: &Route, queue_size: usize) -> Resul
         return Err(format!("relp-window: {relp_window} is out of range; from 2 to {MAX_WINDOW} messages"));
     }
     Ok(Service {
-        replay,
+        replay: if tcp { replay } else { default.replay },
         connect_timeout: time("connect-timeout", own.connect_timeout.as_ref(), default.connect_timeout)?,
         tcp_user_timeout: time("tcp-user-timeout", own.tcp_user_timeout.as_ref(), default.tcp_user_timeout)?,
         tcp_keepalive: time("tcp-keepalive", own.tcp_keepalive.as_ref(), default.tcp_keepalive)?,

@@ -36,7 +36,7 @@ use tokio::net::TcpStream;
 use super::service::{TlsSettings, Verify};
 use crate::certificate::{Facts, Fingerprint};
 use crate::sys;
-pub(super) use material::Material;
+pub(crate) use material::Material;
 use verify::NotPinned;
 
 /// Text that is encrypted and flushed in one go. More makes marks coarser and repetitions longer, less makes

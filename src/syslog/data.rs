@@ -4,6 +4,8 @@
 //! record is built once; of the rest, only the digits of sequenceId change as a rule, and they are counted up in
 //! place.
 
+use core::ops::Range;
+
 use bytes::BytesMut;
 
 use super::text;
@@ -136,6 +138,51 @@ impl Elements {
         }
         out.extend_from_slice(if out.len() == start + 1 { b"- " } else { b" " });
     }
+}
+
+/// Takes the elements other than `meta` out of a whole message if they would not leave room for the mark of a cut to
+/// `limit` bytes. Does nothing to a message that is not RFC 5424.
+pub(super) fn make_room(message: &mut BytesMut, limit: usize) {
+    let Some((meta, end)) = places(message) else { return };
+    if end < limit.saturating_sub(text::MARK_MAX) {
+        return;
+    }
+    let start = if meta.is_empty() { meta.start } else { meta.end };
+    let nil: &[u8] = if meta.is_empty() { b"-" } else { b"" };
+    let rest = message.split_off(end);
+    message.truncate(start);
+    message.extend_from_slice(nil);
+    message.extend_from_slice(&rest);
+}
+
+/// Where the element `meta` stands in a message (empty: where it would), and the end of all elements. `None` where
+/// there are none.
+fn places(message: &[u8]) -> Option<(Range<usize>, usize)> {
+    let version = memchr::memchr(b'>', &message[..message.len().min(5)])? + 1;
+    if !message[version..].starts_with(b"1 ") {
+        return None;
+    }
+    // TIMESTAMP, HOSTNAME, APP-NAME, PROCID and MSGID stand between six spaces.
+    let start = memchr::memchr_iter(b' ', message).nth(5)? + 1;
+    let (mut at, mut first) = (start, start);
+    while message.get(at) == Some(&b'[') {
+        let mut quoted = false;
+        loop {
+            match message.get(at)? {
+                b'\\' if quoted => at += 1,
+                b'"' => quoted = !quoted,
+                b']' if !quoted => break,
+                _ => {}
+            }
+            at += 1;
+        }
+        at += 1;
+        if first == start {
+            first = at;
+        }
+    }
+    let has_meta = message[start..].starts_with(&META[1..]);
+    (at > start).then_some((start..if has_meta { first } else { start }, at))
 }
 
 /// Adds one to a number in ASCII. False if it would need one digit more.

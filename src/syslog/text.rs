@@ -163,15 +163,14 @@ pub(super) fn cut(out: &mut BytesMut, start: usize, limit: usize) -> bool {
     full > limit && cut_as(out, start, limit, full)
 }
 
-/// As [`cut`], for a message that may be cut already: its mark then names the length that it had at first.
-pub(super) fn cut_again(out: &mut BytesMut, limit: usize) -> bool {
+/// The length that a message had before anything was cut: what its mark says, or else the length that it has.
+pub(super) fn whole(message: &[u8]) -> usize {
     // A record may end in such words too; a length that it has already outgrown is no cut message's.
-    let full = out.len();
-    let whole = whole_length(out).filter(|whole| *whole > full).unwrap_or(full);
-    cut_as(out, 0, limit, whole)
+    whole_length(message).filter(|whole| *whole > message.len()).unwrap_or(message.len())
 }
 
-fn cut_as(out: &mut BytesMut, start: usize, limit: usize, whole: usize) -> bool {
+/// As [`cut`], for a message that was `whole` bytes long at first.
+pub(super) fn cut_as(out: &mut BytesMut, start: usize, limit: usize, whole: usize) -> bool {
     if out.len() - start <= limit {
         return false;
     }
@@ -294,10 +293,13 @@ mod tests {
             assert!(message.starts_with(kept) && (!kept.contains('#') || kept.len() % 4 == 0), "{cut}");
         }
         let mut twice = BytesMut::from("x".repeat(900).as_bytes());
-        assert!(cut(&mut twice, 0, 700) && cut_again(&mut twice, 500));
+        assert!(cut(&mut twice, 0, 700));
+        let first = whole(&twice);
+        assert!(cut_as(&mut twice, 0, 500, first));
         assert!(twice.ends_with(b"xx[cut from 900 bytes]"));
         let mut forged = BytesMut::from(["x".repeat(900).as_str(), "[cut from 7 bytes]"].concat().as_bytes());
-        assert!(cut_again(&mut forged, 500));
+        let first = whole(&forged);
+        assert!(cut_as(&mut forged, 0, 500, first));
         assert!(forged.ends_with(b"xx[cut from 918 bytes]"));
         let mut short = BytesMut::from(&b"short"[..]);
         assert!(!cut(&mut short, 0, 5));

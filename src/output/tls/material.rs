@@ -63,7 +63,12 @@ impl Material {
     /// # Errors
     /// A sentence with file and remedy.
     pub(crate) fn load(settings: &TlsSettings) -> Result<Self, String> {
-        let mut files = Files { digest: digest::Context::new(&digest::SHA256) };
+        Self::load_by(settings, &Files::from_disk)
+    }
+
+    /// As [`Material::load`], with what `open` gives for the files.
+    pub(crate) fn load_by(settings: &TlsSettings, open: &Open<'_>) -> Result<Self, String> {
+        let mut files = Files { digest: digest::Context::new(&digest::SHA256), open };
         let crypto = Arc::new(provider::default_provider());
         let authorities = match settings.verify {
             Verify::Ca | Verify::PinAndCa => Some(authorities(settings, &crypto, &mut files)?),
@@ -118,19 +123,30 @@ impl ResolvesClientCert for Identity {
     }
 }
 
+/// Gives what stands in a file. Arguments: the key that names it, its path, what kind of content it is.
+pub(crate) type Open<'a> = dyn Fn(&str, &Path, Content) -> Result<Zeroizing<Vec<u8>>, String> + 'a;
+
 /// Reads files and remembers what was in them.
-struct Files {
+struct Files<'a> {
     digest: digest::Context,
+    open: &'a Open<'a>,
 }
 
-impl Files {
+impl Files<'_> {
     fn read(&mut self, key: &str, path: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, String> {
+        let bytes = (self.open)(key, path, content)?;
+        self.digest.update(&(bytes.len() as u64).to_le_bytes());
+        self.digest.update(&bytes);
+        Ok(bytes)
+    }
+
+    fn from_disk(key: &str, path: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, String> {
         let largest = match content {
             Content::Word => LARGEST_FILE,
             Content::Secret => LARGEST_KEY,
         };
         // Read without root, so the relay's own account may own them.
-        let bytes = guarded::read(path, content, Uid::effective(), largest).map_err(|fault| match fault {
+        guarded::read(path, content, Uid::effective(), largest).map_err(|fault| match fault {
             Fault::Io(error) => {
                 let hint = match error.kind() {
                     io::ErrorKind::PermissionDenied => {
@@ -142,10 +158,7 @@ impl Files {
                 format!("{key}: cannot read {}: {error}{hint}", path.display())
             }
             Fault::Refused(sentence) => format!("{key}: {sentence}"),
-        })?;
-        self.digest.update(&(bytes.len() as u64).to_le_bytes());
-        self.digest.update(&bytes);
-        Ok(bytes)
+        })
     }
 }
 
@@ -162,7 +175,7 @@ fn certificates(key: &str, path: &Path, bytes: &[u8]) -> Result<Vec<CertificateD
 fn authorities(
     settings: &TlsSettings,
     crypto: &Arc<CryptoProvider>,
-    files: &mut Files,
+    files: &mut Files<'_>,
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut roots = RootCertStore::empty();
     match &settings.ca {
@@ -217,7 +230,11 @@ fn revocation_lists(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocati
     Ok(found)
 }
 
-fn identity(certificate: &Path, key: &Path, files: &mut Files) -> Result<(Arc<CertifiedKey>, Facts), String> {
+fn identity(
+    certificate: &Path,
+    key: &Path,
+    files: &mut Files<'_>,
+) -> Result<(Arc<CertifiedKey>, Facts), String> {
     let chain = certificates("tls-cert", certificate, &files.read("tls-cert", certificate, Content::Word)?)?;
     let secret = files.read("tls-key", key, Content::Secret)?;
     let (kind, der) = pem_key(&secret).ok_or_else(|| {

@@ -1,0 +1,4 @@
+//! See `handover` in the bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| audit_relay_fuzz::handover(data));

@@ -1,0 +1,4 @@
+//! See `rfc3164` in the bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| audit_relay_fuzz::rfc3164(data));
