@@ -279,7 +279,7 @@ mod tests {
         std::fs::create_dir_all(dir.join("named")).unwrap();
         std::os::unix::fs::symlink(dir.join("real/ca.pem"), dir.join("named/ca.pem")).unwrap();
         assert_eq!(folders(&dir.join("named/ca.pem")), [dir.join("named"), dir.join("real")]);
-        assert_eq!(folders(&dir.join("later/deep/ca.pem")), [dir.clone()]);
+        assert_eq!(folders(&dir.join("later/deep/ca.pem")), std::slice::from_ref(&dir));
         assert_eq!(folders(Path::new("/ca.pem")), [Path::new("/ca.pem")], "never the root folder");
     }
 }

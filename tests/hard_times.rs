@@ -30,10 +30,13 @@ use support::relay::{Relay, Setup};
 use support::sink::{Framing, accept, read_to_end};
 use support::{line, serial, temp_dir, wait_until};
 
+/// What has come over one connection so far.
+type Bytes = Arc<Mutex<Vec<u8>>>;
+
 /// A receiver that takes all connections at once, and remembers what came over each.
 struct Receiver {
     url: String,
-    connections: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    connections: Arc<Mutex<Vec<Bytes>>>,
 }
 
 impl Receiver {

@@ -348,8 +348,8 @@ fn syslog_ng_gets_all(inlet: NgInlet) {
     let secrets = Secrets::new(dir.path(), Kind::Good);
     let syslog_ng = SyslogNg::start(dir.path(), &secrets.files());
     let options = match inlet {
-        NgInlet::Tcp => Vec::new(),
         NgInlet::Tls | NgInlet::TlsClient => secrets.options(inlet == NgInlet::TlsClient),
+        NgInlet::Tcp | NgInlet::TcpLf | NgInlet::Udp | NgInlet::Unix => Vec::new(),
     };
     let run = relay_capture(dir.path(), &syslog_ng.url(inlet), &options);
     run.check_all_arrived(&syslog_ng.wait_for(run.expected.len(), Duration::from_secs(20)));
