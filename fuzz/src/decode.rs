@@ -104,7 +104,7 @@ fn expanded(cut: u8, input: &[u8]) -> Vec<u8> {
 pub fn frames(input: &[u8]) {
     let mut choices = Choices::new(input);
     let form = choices.of(&[InputForm::Binary, InputForm::BinaryExact, InputForm::BinaryFixed]);
-    let is_stream = choices.byte() % 2 == 0;
+    let is_stream = choices.byte().is_multiple_of(2);
     let cut = choices.byte();
     if is_stream {
         return stream_of_frames(form, cut, choices);
@@ -121,7 +121,7 @@ fn stream_of_frames(form: InputForm, cut: u8, mut choices: Choices<'_>) {
     let fixed = match form {
         InputForm::BinaryFixed => true,
         InputForm::BinaryExact => false,
-        _ => choices.byte() % 2 == 0,
+        _ => choices.byte().is_multiple_of(2),
     };
     let (mut stream, mut expected, mut empty) = (Vec::new(), Vec::new(), 0);
     while !choices.is_empty() && stream.len() < 12 * FIXED_FRAME {
@@ -140,7 +140,7 @@ fn stream_of_frames(form: InputForm, cut: u8, mut choices: Choices<'_>) {
         // The kernel's text holds no NUL (it is a C string there); where the layout is to be found out, that is what
         // tells it from a header.
         let keep = |byte: &u8| if form == InputForm::Binary && *byte == 0 { b'0' } else { *byte };
-        let begin = if form == InputForm::Binary || kind % 2 == 0 { start } else { b"" };
+        let begin = if form == InputForm::Binary || kind.is_multiple_of(2) { start } else { b"" };
         let payload: Vec<u8> = begin.iter().chain(cycle.clone()).take(size).map(keep).collect();
         let before = stream.len();
         for word in [u32::from(version), 16, u32::from(number), size.try_into().unwrap_or(0)] {
@@ -196,7 +196,7 @@ fn split(stream: &[u8]) -> Vec<&[u8]> {
 /// One record: text, node, type, stamp and keys are those that the grammar names, read byte by byte.
 pub fn record(input: &[u8]) {
     let mut choices = Choices::new(input);
-    if choices.byte() % 4 != 0 {
+    if !choices.byte().is_multiple_of(4) {
         return check(&Record::from_text(choices.rest()));
     }
     let number = choices.long();

@@ -374,7 +374,7 @@ pub fn framing(input: &[u8]) {
             byte @ 128..=199 => Some(usize::from(byte) - 128),
             _ => None,
         };
-        let length = 1 + usize::from(choices.byte()) * if choices.byte() % 16 == 0 { 40 } else { 1 };
+        let length = 1 + usize::from(choices.byte()) * if choices.byte().is_multiple_of(16) { 40 } else { 1 };
         let pattern = choices.take(length.min(24));
         let clean = |byte: &u8| if framing == Framing::Lf && *byte == b'\n' { b' ' } else { *byte };
         let message: Vec<u8> = pattern.iter().chain([&b' ']).cycle().take(length).map(clean).collect();

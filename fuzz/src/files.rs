@@ -161,7 +161,7 @@ fn sections(file: &[u8]) -> Option<Vec<(&str, Vec<Message<'_>>)>> {
 /// the file; written again it reads as the same.
 pub fn handover(input: &[u8]) {
     let mut choices = Choices::new(input);
-    let mut file = if choices.byte() % 8 == 0 { Vec::new() } else { MAGIC.to_vec() };
+    let mut file = if choices.byte().is_multiple_of(8) { Vec::new() } else { MAGIC.to_vec() };
     // 0x02 and a number repeat a letter, 512 times the number.
     let mut rest = choices.rest();
     while let Some((&first, after)) = rest.split_first() {

@@ -108,7 +108,7 @@ pub(crate) fn shown_keys(text: &[u8]) -> Vec<Vec<u8>> {
 
 fn hex(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
-    if !digits || text.is_empty() || text.len() % 2 != 0 {
+    if !digits || text.is_empty() || !text.len().is_multiple_of(2) {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?;

@@ -176,9 +176,12 @@ fn param_value(at: &mut Cursor<'_>) -> Result<String, String> {
     Err("PARAM-VALUE without an end".to_owned())
 }
 
+/// A parameter's name, and what its value may be.
+type Rule = (&'static str, fn(&str) -> bool);
+
 /// Section 7 for IANA's elements; others need a name with an enterprise number (6.3.2).
 fn known(element: &Element<'_>) -> Result<(), String> {
-    let allowed: &[(&str, fn(&str) -> bool)] = match element.id {
+    let allowed: &[Rule] = match element.id {
         "meta" => &[("sequenceId", |v| number_in(v, 1, 2_147_483_647))],
         "origin" => &[
             ("software", |v| !v.is_empty() && v.chars().count() <= 48),

@@ -1,7 +1,11 @@
 //! The fuzz targets' bodies as ordinary tests: every input of fuzz/seeds and fuzz/regressions, and a fixed number of
 //! changed ones, the same each time. libFuzzer does the same for as long as one likes: docs/fuzzing.md.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of these tests are not tests themselves")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "the helpers of these tests are not tests themselves"
+)]
 
 // What the library crate of fuzz/ is to libFuzzer.
 #[allow(clippy::panic, unreachable_pub, reason = "a body panics where its property does not hold")]
