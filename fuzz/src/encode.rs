@@ -228,8 +228,8 @@ fn check_text(message: &[u8], text: &str, whole: &str, limit: usize) {
     let kept = text.strip_suffix(mark.as_str());
     let kept = kept.unwrap_or_else(|| panic!("{text:?} does not say {mark}"));
     assert!(whole.starts_with(kept), "cut to another text");
-    // Not more is cut than the mark and one character or escape need.
-    assert!(head + kept.len() + MARK + 4 >= limit, "only {} bytes kept of {limit}", head + kept.len());
+    // Not more is cut than the mark, three bytes of a character and three of an escape before it need.
+    assert!(head + kept.len() + MARK + 6 >= limit, "only {} bytes kept of {limit}", head + kept.len());
     let escape = |at: usize| whole.as_bytes()[at..].starts_with(b"#") && is_escape(&whole[at..]);
     let from = kept.len().saturating_sub(3);
     let halved = (from..kept.len()).find(|at| whole.is_char_boundary(*at) && escape(*at));
