@@ -241,8 +241,10 @@ fn is_escape(text: &str) -> bool {
     text.as_bytes().get(1..4).is_some_and(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)))
 }
 
+/// What a node's name becomes as HOSTNAME.
 fn safe(name: &[u8]) -> String {
-    name.iter().take(255).map(|b| if b.is_ascii_graphic() { char::from(*b) } else { '_' }).collect()
+    let stays = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'%');
+    name.iter().take(255).map(|byte| if stays(*byte) { char::from(*byte) } else { '_' }).collect()
 }
 
 fn is_own(shape: &Shape, node: &[u8]) -> bool {
