@@ -571,7 +571,7 @@ fn what_cannot_be_left_is_counted() {
             true => name.to_owned(),
             false => folder.join(name).to_str().unwrap().to_owned(),
         });
-        let exit = feed(strace.around(leaving(&url, &folder, "100ms"), inject, file.as_deref()), 0, RECORDS);
+        let exit = feed(strace.around(leaving(&url, &folder, "1s"), inject, file.as_deref()), 0, RECORDS);
         let (handed, lost) =
             (exit.number("/destinations/0/handed_over"), exit.number("/destinations/0/lost/drain_deadline"));
         let all = RECORDS as u64;
