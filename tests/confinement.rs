@@ -213,6 +213,7 @@ fn everything_else_is_refused_and_only_by_confinement() {
     let (status, said) = check("require");
     assert_eq!(status, Some(0), "{said}");
     assert!(said.lines().count() >= 13 && said.lines().all(|line| line.starts_with("refused")), "{said}");
+    assert!(said.contains("not dumpable, limit 0"), "the state is read, not the refusal to say: {said}");
     // What tries must be able to succeed. Capabilities and the like stand guard over the others in any case.
     let (status, said) = check("off");
     assert_eq!(status, Some(69), "{said}");

@@ -65,6 +65,7 @@ const PROT_EXEC: u32 = 4;
 const THREAD: u32 = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000;
 /// CLONE_NEW*: namespaces.
 const NAMESPACES: u32 = 0x7e02_0080;
+const PR_GET_DUMPABLE: u32 = 3;
 const PR_SET_NAME: u32 = 15;
 const PR_SET_VMA: u32 = 0x5356_4d41;
 const FIONREAD: u32 = 0x541b;
@@ -176,7 +177,8 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_sigaltstack => "a new thread, against overflow of its stack",
     SYS_sched_getaffinity => "a new thread: where its stack lies; arenas of glibc's malloc",
     SYS_prlimit64 when &[&[is(0, 0), is(2, 0)]] => "a new thread: the size of the stack (read only)",
-    SYS_prctl when &[&[is(0, PR_SET_NAME)], &[is(0, PR_SET_VMA)]] => "names of threads and of memory",
+    SYS_prctl when &[&[is(0, PR_SET_NAME)], &[is(0, PR_SET_VMA)], &[is(0, PR_GET_DUMPABLE)]]
+        => "names of threads and of memory; check --confinement",
     SYS_gettid => "threads",
     SYS_exit => "the end of a thread",
     SYS_exit_group => "the end",
