@@ -161,7 +161,14 @@ impl Folder {
     /// The file cannot be opened.
     pub fn lock(&self) -> io::Result<Option<Lock>> {
         let locked = self.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT).and_then(|file| {
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+            let mut file = file;
+            loop {
+                match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                    Ok(lock) => break Ok(lock),
+                    Err((again, Errno::EINTR)) => file = again,
+                    Err((_, errno)) => break Err(errno.into()),
+                }
+            }
         });
         match locked {
             Ok(file) => Ok(Some(Lock { _file: file })),
