@@ -20,11 +20,12 @@ use clap::Parser as _;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::calendar;
 use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
 use crate::clock::Clock;
+use crate::command::{self, Receiver};
 use crate::compare;
 use crate::corpus::{Corpus, Form};
-use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
 use crate::kernel;
@@ -201,56 +202,29 @@ pub(crate) fn quote(argument: &str) -> String {
 }
 
 fn split_run(run: RunArgs) -> Result<(BenchArgs, Vec<String>), Failure> {
-    let command = if run.command.is_empty() { default_command(&run.bench)? } else { run.command };
-    Ok((run.bench, command))
-}
-
-/// The relay that lies beside this executable.
-fn default_command(bench: &BenchArgs) -> Result<Vec<String>, Failure> {
-    let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
-    let mut command = vec![own.with_file_name("audit-relay").to_string_lossy().into_owned()];
-    command.extend(["--config", "none", "--to", "{to}", "--hostname", "loadgen"].map(str::to_owned));
-    if bench.to.is_encrypted() {
-        command.extend(["--tls-ca", "{ca}"].map(str::to_owned));
+    if !run.command.is_empty() {
+        return Ok((run.bench, run.command));
     }
-    add_framing(&mut command, bench.framing);
-    Ok(command)
+    let relay = command::relay_path().map_err(Failure::when("finding this executable"))?;
+    let command = command::relay(&relay, run.bench.to.is_encrypted(), run.bench.framing);
+    Ok((run.bench, command))
 }
 
 /// This executable as the minimal relay.
 fn floor_command(bench: &BenchArgs) -> Result<Vec<String>, Failure> {
     let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
-    let mut command = vec![own.to_string_lossy().into_owned()];
-    command.extend(["floor-child", "--to", "{to}"].map(str::to_owned));
-    if bench.to.is_encrypted() {
-        command.extend(["--ca", "{ca}"].map(str::to_owned));
-    }
-    add_framing(&mut command, bench.framing);
-    Ok(command)
+    Ok(command::floor(&own, command::FLOOR_CHILD, bench.to.is_encrypted(), bench.framing))
 }
 
-fn add_framing(command: &mut Vec<String>, framing: Option<Framing>) {
-    let name = match framing {
-        None => return,
-        Some(Framing::Octet) => "octet",
-        Some(Framing::Lf) => "lf",
-    };
-    command.extend(["--framing".to_owned(), name.to_owned()]);
-}
-
-/// Fills in `{to}`, `{path}`, `{port}` and `{ca}`. Without a sink `{to}` is `stdout:`, and stdout is /dev/null.
-fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
-    let to = sink.map_or("stdout:", Sink::url);
+/// Where the program finds the sink. Without one stdout is /dev/null.
+fn receiver(sink: Option<&Sink>) -> Receiver {
     let text = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-    let (path, ca) = (text(sink.and_then(Sink::path)), text(sink.and_then(Sink::ca)));
-    let port = sink.and_then(Sink::port).map(|port| port.to_string()).unwrap_or_default();
-    command
-        .iter()
-        .map(|argument| {
-            let argument = argument.replace("{to}", to).replace("{path}", &path);
-            argument.replace("{port}", &port).replace("{ca}", &ca)
-        })
-        .collect()
+    Receiver {
+        to: sink.map_or("stdout:", Sink::url).to_owned(),
+        path: text(sink.and_then(Sink::path)),
+        port: sink.and_then(Sink::port).map(|port| port.to_string()).unwrap_or_default(),
+        ca: text(sink.and_then(Sink::ca)),
+    }
 }
 
 /// Makes run `number`, counted from 1.
@@ -266,7 +240,7 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
     if bench.bare {
         sink.iter_mut().for_each(Sink::take_bare);
     }
-    let argv = with_sink(command, sink.as_ref());
+    let argv = receiver(sink.as_ref()).fill(command);
     let (feed, stdin) = Feed::open(bench.feed).map_err(Failure::when("making the target's stdin"))?;
     let target = Target::spawn(&argv, stdin)
         .map_err(Failure::when(format!("starting {}", argv.first().map_or("nothing", String::as_str))))?;
@@ -418,27 +392,11 @@ fn prefix(bench: &BenchArgs, number: u32) -> String {
 fn name(argv: &[String]) -> String {
     let program = argv.first().map_or("nothing", String::as_str);
     let name = Path::new(program).file_name().map_or(program.into(), |name| name.to_string_lossy());
-    if argv.get(1).is_some_and(|first| first == "floor-child") {
+    if argv.get(1).is_some_and(|first| first == command::FLOOR_CHILD) {
         "floor".to_owned()
     } else {
         name.into_owned()
     }
-}
-
-/// `seconds` since 1970 as `YYYY-MM-DD HH:MM:SS UTC`.
-fn utc(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days are counted from 1 March of a year that divides by 400, so that the leap day is a year's last.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) =
-        (year + era * 400 + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 /// What was measured, for whoever reads the figures later.
@@ -476,7 +434,7 @@ fn conditions(
         format!("{}, {} CPUs", kernel_release(), std::thread::available_parallelism().map_or(0, usize::from));
     vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),
-        ("started", json!(utc(plan.start_ns() / 1_000_000_000))),
+        ("started", json!(calendar::utc(plan.start_ns() / 1_000_000_000))),
         ("host", json!(host)),
         ("command", json!(argv.join(" "))),
         ("corpus", json!(corpus)),
@@ -497,20 +455,6 @@ pub(crate) fn kernel_release() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_right() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59:59 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
-            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-            (1_798_761_599, "2026-12-31 23:59:59 UTC"),
-        ] {
-            assert_eq!(utc(seconds), text);
-        }
-    }
 
     #[test]
     fn arguments_are_quoted_for_a_shell() {

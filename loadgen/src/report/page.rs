@@ -8,6 +8,7 @@ use super::table::{Line, QUANTILES};
 use super::{Judgement, Report, Runs, quantile, stop_text, us};
 use crate::html::{Chart, Figure, Page, Scale, Series, Table, Tone};
 use crate::ledger::Tally;
+use crate::spread::Spread;
 
 use hdrhistogram::Histogram;
 
@@ -41,11 +42,9 @@ impl Runs {
             .zip(self.all())
             .map(|(number, run)| row(format!("run {number}"), KEYS.iter().map(|key| key.of(run))))
             .collect();
-        for (name, of) in [
-            ("median", (|s| s.median) as fn(super::runs::Spread) -> f64),
-            ("lowest", |s| s.min),
-            ("highest", |s| s.max),
-        ] {
+        for (name, of) in
+            [("median", (|s| s.median) as fn(Spread) -> f64), ("lowest", |s| s.min), ("highest", |s| s.max)]
+        {
             rows.push(row(name.to_owned(), KEYS.iter().map(|key| key.text(self.spread(key).map(of)))));
         }
         Table {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Judgement, Report, quantile, round, us};
+use crate::spread::Spread;
 
 /// At least one run.
 #[derive(Debug)]
@@ -49,24 +50,6 @@ pub(super) const KEYS: [Key; 8] = [
 
 fn latency(run: &Report, q: f64) -> Option<f64> {
     quantile(&run.received.as_ref()?.corrected, q).map(us)
-}
-
-/// How far the runs lie apart in one figure.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-}
-
-impl Spread {
-    /// Of the values there are; `None` of none.
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let median = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
-        Some(Self { median, min, max })
-    }
 }
 
 impl Key {
@@ -161,11 +144,7 @@ impl Runs {
         let mut spread = json!({});
         for key in &KEYS {
             let places = i32::from(key.digits.max(1));
-            let value = self.spread(key).map(|s| {
-                json!({
-                    "median": round(s.median, places), "min": round(s.min, places), "max": round(s.max, places),
-                })
-            });
+            let value = self.spread(key).map(|s| s.map(|value| round(value, places)).json());
             match key.path {
                 [name, ""] => spread[name] = json!(value),
                 [outer, name] => spread[outer][name] = json!(value),
