@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::calendar;
-use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
+use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, FileArgs, RunArgs};
 use crate::clock::Clock;
 use crate::command::{self, Receiver};
 use crate::compare;
@@ -32,7 +32,7 @@ use crate::kernel;
 use crate::plan::Plan;
 use crate::progress::{Goal, Progress, State};
 use crate::receive;
-use crate::report::{Judgement, Report, Runs};
+use crate::report::{Judgement, Report, Run, Runs};
 use crate::send;
 use crate::sink::{Shared, Sink, Transport};
 use crate::target::{self, Target, Watcher};
@@ -128,7 +128,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         end_with(parent)?;
     }
     check_sink(&bench)?;
-    if bench.to == Transport::None && (bench.hgrm.is_some() || bench.hlog.is_some()) {
+    if bench.to == Transport::None && (bench.files.hgrm.is_some() || bench.files.hlog.is_some()) {
         return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
     target::adopt_orphans().map_err(Failure::when("becoming the parent of orphans"))?;
@@ -136,7 +136,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     let more =
         (2..=bench.runs.get()).map(|number| run(&bench, &command, number)).collect::<Result<_, _>>()?;
     let runs = Runs::new(first, more, command_line());
-    write_files(&bench, &runs)?;
+    write_files(&bench.files, &runs)?;
     io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
     Ok(exit_code(runs.judge(bench.allow_loss)))
 }
@@ -172,17 +172,17 @@ pub(crate) fn exit_code(judgement: Judgement) -> ExitCode {
 }
 
 /// Writes the files asked for.
-fn write_files(bench: &BenchArgs, runs: &Runs) -> Result<(), Failure> {
+pub(crate) fn write_files<R: Run>(files: &FileArgs, runs: &Runs<R>) -> Result<(), Failure> {
     let write = |path: &Option<PathBuf>, content: &dyn Fn() -> Result<Vec<u8>, String>| {
         let Some(path) = path else { return Ok(()) };
         let doing = || format!("writing {}", path.display());
         let content = content().map_err(Failure::when(doing()))?;
         fs::write(path, content).map_err(Failure::when(doing()))
     };
-    write(&bench.json, &|| Ok(format!("{:#}\n", runs.json()).into_bytes()))?;
-    write(&bench.html, &|| Ok(runs.html().into_bytes()))?;
-    write(&bench.hgrm, &|| Ok(runs.hgrm().unwrap_or_default().into_bytes()))?;
-    write(&bench.hlog, &|| runs.hlog().unwrap_or_else(|| Ok(Vec::new())))
+    write(&files.json, &|| Ok(format!("{:#}\n", runs.json()).into_bytes()))?;
+    write(&files.html, &|| Ok(runs.html().into_bytes()))?;
+    write(&files.hgrm, &|| Ok(runs.hgrm().unwrap_or_default().into_bytes()))?;
+    write(&files.hlog, &|| runs.hlog().unwrap_or_else(|| Ok(Vec::new())))
 }
 
 /// The command line of this process, quoted for a shell.
@@ -229,7 +229,7 @@ fn receiver(sink: Option<&Sink>) -> Receiver {
 
 /// Makes run `number`, counted from 1.
 fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Failure> {
-    let pace = bench.pace().map_err(Failure::usage)?;
+    let pace = bench.schedule.pace().map_err(Failure::usage)?;
     let Corpus { mut wire, mut expected } = build_corpus(&bench.corpus)?;
     if wire.peek().is_none() {
         return Err(Failure::usage("the trace holds no lines"));
@@ -248,14 +248,14 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
     let clock = Clock::start();
     std::thread::sleep(bench.settle);
     watcher.look(&clock);
-    let progress = Progress::new(goal(bench), &prefix(bench, number));
+    let progress = Progress::new(goal(bench), &prefix(bench.runs, number));
 
     let own_cpu_before = target::own_cpu_seconds();
     let machine_before = target::machine_cpu_seconds();
     let plan = Plan::paced(clock.now() + LEAD_NS, pace);
     let limits = Limits {
         count: bench.count(),
-        duration: bench.duration,
+        duration: bench.schedule.duration,
         warm_up: bench.warm_up,
         patience: bench.timeout,
         tolerance: bench.max_lag,
@@ -317,7 +317,7 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
     Ok(Report {
         conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes, &plan),
         name: name(&argv),
-        planned_rate: bench.constant_rate().map(NonZeroU64::get),
+        planned_rate: bench.schedule.constant_rate().map(NonZeroU64::get),
         driven,
         received,
         outcome,
@@ -371,18 +371,13 @@ fn watch(
 /// How much there is to do. Records without an end (a trace, only a time) set no goal.
 fn goal(bench: &BenchArgs) -> Goal {
     let records = Some(bench.count()).filter(|count| *count != u64::MAX);
-    let planned = records.zip(bench.constant_rate()).map(|(count, rate)| count as f64 / rate.get() as f64);
-    let planned = planned.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let duration = match (bench.duration, planned) {
-        (Some(limit), Some(planned)) => Some(limit.min(planned)),
-        (limit, planned) => limit.or(planned),
-    };
+    let duration = bench.schedule.length(records);
     Goal { records, duration }
 }
 
 /// What stands before the bar: which of several runs it is.
-fn prefix(bench: &BenchArgs, number: u32) -> String {
-    match bench.runs.get() {
+pub(crate) fn prefix(runs: NonZeroU32, number: u32) -> String {
+    match runs.get() {
         1 => String::new(),
         all => format!("run {number} of {all} "),
     }
@@ -419,7 +414,7 @@ fn conditions(
         Form::Text => "text".to_owned(),
         form => format!("{form:?}, {:?} frames", bench.corpus.frames).to_lowercase(),
     };
-    let pace = bench.pace().ok().flatten();
+    let pace = bench.schedule.pace().ok().flatten();
     let rate = pace.map_or_else(|| "as fast as possible".to_owned(), |pace| pace.to_string());
     let warm_up = match bench.warm_up {
         None => "none".to_owned(),

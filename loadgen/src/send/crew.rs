@@ -12,7 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -40,7 +40,8 @@ enum Place {
     Over,
 }
 
-/// Drives `lanes` to their ends; from `stop` on they send nothing new.
+/// Drives `lanes` to their ends; from `stop` on they send nothing new. `written` is raised, about every [`TICK`], by what
+/// has left.
 ///
 /// # Errors
 /// If the operating system refuses to wait.
@@ -50,6 +51,7 @@ pub(super) fn drive(
     job: &Job,
     clock: &Clock,
     stop: &AtomicBool,
+    written: &AtomicU64,
 ) -> nix::Result<()> {
     // The default slack of 50 us would make every sleep that much too long.
     let _ = nix::sys::prctl::set_timerslack(1);
@@ -58,7 +60,7 @@ pub(super) fn drive(
     let mut ready: Vec<usize> = (0..lanes.len()).collect();
     let mut again = Vec::with_capacity(lanes.len());
     let mut due: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::with_capacity(lanes.len());
-    let (mut held, mut over, mut stopped) = (0, 0, false);
+    let (mut held, mut over, mut stopped, mut told) = (0, 0, false, 0);
     let mut tick_ns = clock.now().saturating_add(TICK);
     loop {
         for index in ready.drain(..) {
@@ -116,6 +118,9 @@ pub(super) fn drive(
         let now_ns = clock.now();
         if now_ns >= tick_ns {
             tick_ns = now_ns.saturating_add(TICK);
+            let sum = lanes.iter().map(Lane::sent).sum();
+            written.fetch_add(sum - told, Ordering::Relaxed);
+            told = sum;
             ready.clear();
             ready.extend((0..lanes.len()).filter(|&index| places[index] != Place::Over));
         } else {

@@ -176,6 +176,11 @@ impl Lane {
         flags
     }
 
+    /// Messages that have left.
+    pub(super) fn sent(&self) -> u64 {
+        self.done.sent
+    }
+
     /// Sends nothing new.
     pub(super) fn stop(&mut self) {
         if self.state == State::Sending {
