@@ -89,18 +89,8 @@ pub(crate) struct BenchArgs {
     /// Records to write, EOE lines included [default: 200000, or no limit with --duration, or the whole --trace]
     #[arg(long)]
     pub(crate) count: Option<u64>,
-    /// Stop after this time, e.g. 10, 1.5s, 500ms
-    #[arg(long, value_parser = duration)]
-    pub(crate) duration: Option<Duration>,
-    /// Records a second; 0 is as fast as possible
-    #[arg(long, default_value_t = 0)]
-    pub(crate) rate: u64,
-    /// From one rate to another along a line, over --duration, e.g. 1000..50000
-    #[arg(long, value_name = "FROM..TO", requires = "duration", conflicts_with = "rate")]
-    pub(crate) ramp: Option<Ramp>,
-    /// Many records at once, again and again, e.g. 1000/1s
-    #[arg(long, value_name = "N/EVERY", value_parser = burst, conflicts_with_all = ["rate", "ramp"])]
-    pub(crate) burst: Option<Burst>,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
     /// Write that many lines, or for that time, before measuring: what is lost counts, but no latency, rate or CPU
     /// (2000 is lines, 2s or 500ms is a time)
     #[arg(long, value_name = "COUNT|TIME", value_parser = warm_up)]
@@ -133,21 +123,28 @@ pub(crate) struct BenchArgs {
     pub(crate) runs: NonZeroU32,
     #[command(flatten)]
     pub(crate) manner: MannerArgs,
-    /// Also write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Also write the report as a page with charts, to be opened in a browser
-    #[arg(long, value_name = "FILE")]
-    pub(crate) html: Option<PathBuf>,
-    /// Also write the latencies as a percentile table (us) for HdrHistogram's plotters
-    #[arg(long, value_name = "FILE")]
-    pub(crate) hgrm: Option<PathBuf>,
-    /// Also write the latencies (ns) as an HdrHistogram interval log, V2 compressed
-    #[arg(long, value_name = "FILE")]
-    pub(crate) hlog: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
 }
 
-impl BenchArgs {
+/// When records are due.
+#[derive(Debug, Args)]
+pub(crate) struct ScheduleArgs {
+    /// Stop after this time, e.g. 10, 1.5s, 500ms
+    #[arg(long, value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Records a second; 0 is as fast as possible
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u64,
+    /// From one rate to another along a line, over --duration, e.g. 1000..50000
+    #[arg(long, value_name = "FROM..TO", requires = "duration", conflicts_with = "rate")]
+    pub(crate) ramp: Option<Ramp>,
+    /// Many records at once, again and again, e.g. 1000/1s
+    #[arg(long, value_name = "N/EVERY", value_parser = burst, conflicts_with_all = ["rate", "ramp"])]
+    pub(crate) burst: Option<Burst>,
+}
+
+impl ScheduleArgs {
     /// The schedule, if there is one.
     ///
     /// # Errors
@@ -168,9 +165,38 @@ impl BenchArgs {
         NonZeroU64::new(self.rate).filter(|_| self.ramp.is_none() && self.burst.is_none())
     }
 
+    /// The time of the whole, as far as it is known, if `count` records are sent at most.
+    pub(crate) fn length(&self, count: Option<u64>) -> Option<Duration> {
+        let planned = count.zip(self.constant_rate()).map(|(count, rate)| count as f64 / rate.get() as f64);
+        let planned = planned.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        match (self.duration, planned) {
+            (Some(limit), Some(planned)) => Some(limit.min(planned)),
+            (limit, planned) => limit.or(planned),
+        }
+    }
+}
+
+/// The files a report goes to.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// Also write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Also write the report as a page with charts, to be opened in a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Also write the latencies as a percentile table (us) for HdrHistogram's plotters
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hgrm: Option<PathBuf>,
+    /// Also write the latencies (ns) as an HdrHistogram interval log, V2 compressed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+}
+
+impl BenchArgs {
     /// The number of records to write.
     pub(crate) fn count(&self) -> u64 {
-        let unlimited = self.duration.is_some() || self.corpus.trace.is_some();
+        let unlimited = self.schedule.duration.is_some() || self.corpus.trace.is_some();
         self.count.unwrap_or(if unlimited { u64::MAX } else { 200_000 })
     }
 }
@@ -367,7 +393,7 @@ mod tests {
     fn schedules_are_read_and_exclude_one_another() {
         let pace = |args: &[&str]| {
             let cli = Cli::try_parse_from([&["audit-loadgen"], args].concat());
-            cli.ok().map(|cli| cli.run.bench.pace().map(|pace| pace.map(|pace| pace.to_string())))
+            cli.ok().map(|cli| cli.run.bench.schedule.pace().map(|pace| pace.map(|pace| pace.to_string())))
         };
         for (args, text) in [
             (&["--ramp", "0..500", "--duration", "2"][..], "0 to 500 records/s in 2 s"),
@@ -405,7 +431,7 @@ mod tests {
             let args = prefix.iter().chain(&["--rate", "5", "--", "prog", "--to", "{to}"]);
             let cli = Cli::try_parse_from(args).unwrap();
             let run = if let Some(Action::Run(run)) = cli.action { run } else { cli.run };
-            assert_eq!(run.bench.pace(), Ok(NonZeroU64::new(5).map(Pace::Constant)));
+            assert_eq!(run.bench.schedule.pace(), Ok(NonZeroU64::new(5).map(Pace::Constant)));
             assert_eq!(run.command, ["prog", "--to", "{to}"]);
         }
     }

@@ -22,6 +22,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 pub(crate) use self::pump::pump;
 use self::tls::Tls;
+use crate::calendar;
 use crate::deframe::Framing;
 
 const READ: usize = 1 << 20;
@@ -83,7 +84,7 @@ impl Header {
         let milliseconds = rest.strip_prefix(b".")?.get(..3)?;
         if second != self.second || self.date.is_empty() {
             self.second = second;
-            self.date = date(second);
+            self.date = calendar::date(second);
         }
         self.bytes.clear();
         for part in
@@ -100,21 +101,6 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take(18).take_while(|b| b.is_ascii_digit()).count();
     let value = bytes[..digits].iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
     (digits > 0).then_some((value, &bytes[digits..]))
-}
-
-/// `YYYY-MM-DDTHH:MM:SS` of a second since 1970 (Gregorian; 400-year cycles counted from 1 March).
-pub(crate) fn date(second: u64) -> String {
-    let (days, time) = (second / 86_400, second % 86_400);
-    let shifted = days + 719_468;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + shifted / 146_097 * 400 + u64::from(month <= 2);
-    let (hour, minute) = (time / 3600, time / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}", time % 60)
 }
 
 struct Output {
@@ -249,20 +235,6 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        for (second, text) in [
-            (0, "1970-01-01T00:00:00"),
-            (951_782_399, "2000-02-28T23:59:59"),
-            (951_782_400, "2000-02-29T00:00:00"),
-            (1_709_251_200, "2024-03-01T00:00:00"),
-            (1_795_424_551, "2026-11-23T09:02:31"),
-            (4_107_542_400, "2100-03-01T00:00:00"),
-        ] {
-            assert_eq!(date(second), text);
-        }
-    }
 
     #[test]
     fn headers_have_the_event_time_and_type() {

@@ -42,6 +42,7 @@ use self::observe::{PERIOD, Seen, Watcher};
 use self::report::Report;
 use self::storm::Deed;
 use crate::clock::Clock;
+use crate::command::{self, Receiver};
 use crate::corpus::{Audited, Expected};
 use crate::drive::{close_inherited, nanoseconds};
 use crate::plan::Plan;
@@ -179,7 +180,7 @@ fn measure(args: &KernelArgs, mut audit: Audit, place: &Place, task: &Task) -> R
             ..Change::default()
         };
         audit.change(&change).map_err(Failure::when("setting the backlog limit"))?;
-        let command = command(args, place, sink.as_ref())?;
+        let command = plugin_command(args, place, sink.as_ref())?;
         let dev_log = sink.as_ref().and_then(Sink::path).filter(|_| to == Transport::Unix);
         let started = Auditd::start(args, place, &command, dev_log, &mut audit);
         auditd = Some(started.map_err(Failure::when("starting auditd"))?);
@@ -339,16 +340,13 @@ fn wait_for_arrivals(
 }
 
 /// The plugin's command, with the sink filled in as the plugin sees it.
-fn command(args: &KernelArgs, place: &Place, sink: Option<&Sink>) -> Result<Vec<String>, Failure> {
-    let mut command = args.command.clone();
-    if command.is_empty() {
-        let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
-        command.push(own.with_file_name("audit-relay").to_string_lossy().into_owned());
-        command.extend(["--config", "none", "--to", "{to}", "--hostname", "loadgen"].map(str::to_owned));
-        if args.to().is_encrypted() {
-            command.extend(["--tls-ca", "{ca}"].map(str::to_owned));
-        }
-    }
+fn plugin_command(args: &KernelArgs, place: &Place, sink: Option<&Sink>) -> Result<Vec<String>, Failure> {
+    let command = if args.command.is_empty() {
+        let relay = command::relay_path().map_err(Failure::when("finding this executable"))?;
+        command::relay(&relay, args.to().is_encrypted(), None)
+    } else {
+        args.command.clone()
+    };
     let seen = |path: &Path| place.seen(path).to_string_lossy().into_owned();
     let here = place.here.to_string_lossy();
     let to = sink.map_or("stdout:", Sink::url).replace(&*here, &place.inside().to_string_lossy());
@@ -363,12 +361,7 @@ fn command(args: &KernelArgs, place: &Place, sink: Option<&Sink>) -> Result<Vec<
         }
         None => String::new(),
     };
-    Ok(command
-        .iter()
-        .map(|word| {
-            word.replace("{to}", &to).replace("{path}", &path).replace("{port}", &port).replace("{ca}", &ca)
-        })
-        .collect())
+    Ok(Receiver { to, path, port, ca }.fill(&command))
 }
 
 /// What was measured, for whoever reads the figures later.

@@ -21,6 +21,8 @@ const LEAD: u64 = 1 << 24;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     streams: Vec<Stream>,
+    /// Sum of the streams' ends.
+    ends: u64,
     received: u64,
     torn: u64,
     torn_anonymous: u64,
@@ -110,7 +112,7 @@ impl Ledger {
     /// Records that later ones of their stream have overtaken and that have not arrived so far: lost, unless they come
     /// out of order.
     pub(crate) fn overtaken(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.end).sum::<u64>().saturating_sub(self.arrived())
+        self.ends.saturating_sub(self.arrived())
     }
 
     /// Distinct records of stream 0 with a sequence number from `first` on that arrived in any state.
@@ -182,6 +184,7 @@ impl Ledger {
         if sequence < stream.end {
             self.reordered += 1;
         } else if proved {
+            self.ends += sequence + 1 - stream.end;
             stream.end = sequence + 1;
         }
         true

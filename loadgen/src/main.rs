@@ -10,12 +10,15 @@
 //! ```
 
 mod address;
+mod calendar;
 mod cli;
 mod clock;
+mod command;
 mod compare;
 mod corpus;
 mod deframe;
 mod drive;
+mod family;
 mod floor;
 mod html;
 mod kernel;
@@ -29,6 +32,7 @@ mod send;
 mod session;
 mod signals;
 mod sink;
+mod spread;
 mod target;
 mod timeline;
 mod traffic;

@@ -22,9 +22,11 @@ use crate::target::Outcome;
 use crate::warm_up::Warmed;
 
 pub(crate) use self::json::latency as latency_json;
-pub(crate) use self::page::thousands;
-pub(crate) use self::runs::Runs;
-pub(crate) use self::table::{latency_head, latency_line, line};
+pub(crate) use self::page::{
+    latency_figures, latency_table, plain_table, reception_charts, rounded, share, thousands, verdict,
+};
+pub(crate) use self::runs::{Key, Run, Runs, latency_of};
+pub(crate) use self::table::{Line, latency_head, latency_line, line};
 
 /// Everything known at the end of a run.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ mod window;
 use std::fs;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -30,21 +30,22 @@ use self::link::{Link, Slots, explain};
 use self::trust::Trust;
 use self::window::{OPEN, Window, is_opened};
 use crate::address::{Address, At};
+use crate::calendar::utc;
 use crate::cli::{Goal, SendArgs};
 use crate::clock::{Clock, thread_cpu_seconds};
 use crate::corpus::{Corpus, Envelope, Wire};
 use crate::deframe::Framing;
 use crate::drive::nanoseconds;
 use crate::plan::{Keeper, Plan};
-use crate::session::{Failure, build_corpus, exit_code, kernel_release};
+use crate::progress::{self, Progress, State};
+use crate::report::Runs;
+use crate::session::{Failure, build_corpus, command_line, exit_code, kernel_release, prefix, write_files};
 use crate::signals::Signals;
 use crate::sink::{Shared, Sink, Transport};
 use crate::traffic::{Arrived, Traffic};
 
 /// How far ahead a schedule starts, so that all threads are there when its first record is due.
 const LEAD_NS: u64 = 5_000_000;
-/// Messages sent without any limit given.
-const COUNT: u64 = 1_000_000;
 /// How often a signal is looked for.
 pub(crate) const WATCH: Duration = Duration::from_millis(20);
 
@@ -87,6 +88,24 @@ pub(crate) struct Sent {
 /// If the run could not be made; what became of the messages is an exit code.
 pub(crate) fn main(args: &SendArgs) -> Result<ExitCode, Failure> {
     let signals = Signals::catch().map_err(Failure::when("catching signals"))?;
+    check(args)?;
+    let mut runs = Vec::new();
+    for number in 1..=args.runs.get() {
+        runs.push(run(args, &signals, number)?);
+        if signals.wait(Duration::ZERO) {
+            break;
+        }
+    }
+    let mut runs = runs.into_iter();
+    let first = runs.next().ok_or_else(|| Failure::usage("no run was made"))?;
+    let runs = Runs::new(first, runs.collect(), command_line());
+    write_files(&args.files, &runs)?;
+    io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
+    Ok(exit_code(runs.judge(args.allow_loss)))
+}
+
+/// Refuses what contradicts itself.
+fn check(args: &SendArgs) -> Result<(), Failure> {
     let connections = args.connections.get();
     if args.corpus.trace.is_some() && connections > 1 {
         return Err(Failure::usage("a --trace is sent once, on one connection"));
@@ -94,8 +113,20 @@ pub(crate) fn main(args: &SendArgs) -> Result<ExitCode, Failure> {
     if matches!(args.to, Goal::Server(_)) && args.manner.is_set() {
         return Err(Failure::usage("--sink-stall and the like are for a receiver of its own: --to self:tcp"));
     }
+    if (args.files.hgrm.is_some() || args.files.hlog.is_some())
+        && (args.bare || matches!(args.to, Goal::Server(_)))
+    {
+        return Err(Failure::usage(
+            "--hgrm and --hlog need a receiver of its own that judges: --to self:tcp",
+        ));
+    }
+    args.schedule.pace().map(drop).map_err(Failure::usage)
+}
+
+/// Makes run `number`, counted from 1.
+fn run(args: &SendArgs, signals: &Signals, number: u32) -> Result<Traffic, Failure> {
     let Corpus { wire, mut expected } = build_corpus(&args.corpus.corpus())?;
-    expected.expect_streams(connections);
+    expected.expect_streams(args.connections.get());
     let (sink, address) = match &args.to {
         Goal::Server(address) => (None, address.clone()),
         Goal::Own(address) => {
@@ -125,10 +156,11 @@ pub(crate) fn main(args: &SendArgs) -> Result<ExitCode, Failure> {
                 (received, thread_cpu_seconds())
             })
         });
-        let own = sink.as_ref().is_some();
+        let own_sink = sink.as_ref().map(|_| &shared);
+        let stage = Stage { clock: &clock, signals, own_sink, number };
         let ca = sink.as_ref().and_then(Sink::ca);
         let sent = connect(args, &address, ca.or(args.ca.as_deref()))
-            .and_then(|lanes| send(args, &address, lanes, &wire, &clock, &signals, own));
+            .and_then(|lanes| send(args, &address, lanes, &wire, &stage));
         // Only now, also after a failure: the receiver ends when it knows how many there are.
         match &sent {
             Ok(sent) => shared.sent.store(sent.messages, Ordering::Release),
@@ -143,8 +175,7 @@ pub(crate) fn main(args: &SendArgs) -> Result<ExitCode, Failure> {
         Ok((sent?, received.transpose()?))
     })?;
     let url = sink.as_ref().map_or_else(|| address.to_string(), |sink| format!("{} (its own)", sink.url()));
-    let traffic = Traffic { conditions: conditions(args, &url, &wire), sent: Some(sent), received };
-    finish(&traffic, args.json.as_deref(), args.allow_loss)
+    Ok(Traffic { conditions: conditions(args, &url, &wire, start_ns), sent: Some(sent), received })
 }
 
 /// Writes the report and says the exit code.
@@ -230,28 +261,37 @@ fn open(link: &mut Link, timeout: Duration) -> io::Result<()> {
     }
 }
 
+/// What a run is made on.
+struct Stage<'a> {
+    clock: &'a Clock,
+    signals: &'a Signals,
+    /// What a receiver of its own has seen so far, if there is one.
+    own_sink: Option<&'a Shared>,
+    /// Which run, counted from 1.
+    number: u32,
+}
+
 /// Sends everything, by a few threads.
 fn send(
     args: &SendArgs,
     address: &Address,
     lanes: Vec<Lane>,
     wire: &Wire,
-    clock: &Clock,
-    signals: &Signals,
-    own_sink: bool,
+    stage: &Stage<'_>,
 ) -> Result<Sent, Failure> {
+    let Stage { clock, signals, own_sink, number } = *stage;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let spare = if own_sink { cores - 1 } else { cores };
+    let spare = if own_sink.is_some() { cores - 1 } else { cores };
     let threads = args.threads.map_or(spare, |threads| threads.get().into()).clamp(1, lanes.len());
-    let limited = args.duration.is_some() || args.corpus.trace.is_some();
-    let plan = Plan::new(clock.now() + LEAD_NS, std::num::NonZeroU64::new(args.rate));
+    let pace = args.schedule.pace().map_err(Failure::usage)?;
+    let plan = Plan::paced(clock.now() + LEAD_NS, pace);
     let start_ns = plan.intended(0).unwrap_or_else(|| clock.now());
     let job = Job {
         address: address.clone(),
         plan,
         lanes: lanes.len() as u64,
-        count: args.count.unwrap_or(if limited { u64::MAX } else { COUNT }),
-        end_ns: args.duration.map(|duration| start_ns.saturating_add(nanoseconds(duration))),
+        count: args.count(),
+        end_ns: args.schedule.duration.map(|duration| start_ns.saturating_add(nanoseconds(duration))),
         patience_ns: nanoseconds(args.timeout),
         linger_ns: nanoseconds(args.linger),
         bare: args.bare,
@@ -260,16 +300,21 @@ fn send(
     for (index, lane) in lanes.into_iter().enumerate() {
         crews[index % threads].push((index, lane));
     }
+    let records = Some(args.count()).filter(|count| *count != u64::MAX);
+    let goal = progress::Goal { records, duration: args.schedule.length(records) };
+    let mut progress = Progress::new(goal, &prefix(args.runs, number));
+    let written = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let busy = AtomicUsize::new(threads);
     let done = std::thread::scope(|scope| {
         let working: Vec<_> = crews
             .into_iter()
             .map(|crew| {
-                let (job, stop, busy) = (&job, &stop, &busy);
+                let (job, stop, busy, written) = (&job, &stop, &busy, &written);
                 scope.spawn(move || {
                     let (indices, mut lanes): (Vec<usize>, Vec<Lane>) = crew.into_iter().unzip();
-                    let result = crew::drive(&mut lanes, &mut Desk::new(wire.clone()), job, clock, stop);
+                    let result =
+                        crew::drive(&mut lanes, &mut Desk::new(wire.clone()), job, clock, stop, written);
                     busy.fetch_sub(1, Ordering::Release);
                     let done: Vec<_> =
                         indices.into_iter().zip(lanes.into_iter().map(Lane::into_done)).collect();
@@ -283,7 +328,16 @@ fn send(
                 // The signal stays there to be seen; there is nothing more to look for.
                 break;
             }
+            if progress.is_visible() {
+                progress.show(State {
+                    elapsed_ns: clock.now().saturating_sub(start_ns),
+                    sent: written.load(Ordering::Relaxed),
+                    arrived: own_sink.map(|shared| shared.arrived.load(Ordering::Relaxed)),
+                    overtaken: own_sink.map_or(0, |shared| shared.overtaken.load(Ordering::Relaxed)),
+                });
+            }
         }
+        progress.clear();
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
             let result: nix::Result<_> =
                 thread.join().map_err(|_| Failure::usage("a sending thread panicked"))?;
@@ -294,7 +348,7 @@ fn send(
     let cpu_s = done.iter().map(|(_, cpu_s)| cpu_s).sum();
     let lanes = done.into_iter().flat_map(|(done, _)| done).collect();
     let mut sent = account(lanes, &job, nanoseconds(args.max_lag), start_ns);
-    (sent.threads, sent.cpu_s, sent.scheduled) = (threads, cpu_s, args.rate > 0);
+    (sent.threads, sent.cpu_s, sent.scheduled) = (threads, cpu_s, pace.is_some());
     Ok(sent)
 }
 
@@ -339,7 +393,7 @@ fn account(mut lanes: Vec<(usize, Done)>, job: &Job, tolerance_ns: u64, start_ns
 }
 
 /// What was measured, for whoever reads the figures later.
-fn conditions(args: &SendArgs, url: &str, wire: &Wire) -> Vec<(&'static str, Value)> {
+fn conditions(args: &SendArgs, url: &str, wire: &Wire, start_ns: u64) -> Vec<(&'static str, Value)> {
     let mean = wire.mean_bytes();
     let corpus = match (&args.corpus.trace, args.corpus.size) {
         (Some(path), _) => format!("trace {}, mean {mean} B a message", path.display()),
@@ -354,13 +408,13 @@ fn conditions(args: &SendArgs, url: &str, wire: &Wire) -> Vec<(&'static str, Val
     };
     let rate = if args.bare {
         "as fast as possible, nothing patched (--bare)".to_owned()
-    } else if args.rate == 0 {
-        "as fast as possible".to_owned()
     } else {
-        format!("{} messages/s", args.rate)
+        let pace = args.schedule.pace().ok().flatten();
+        pace.map_or_else(|| "as fast as possible".to_owned(), |pace| pace.to_string())
     };
     let mut conditions = vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("started", json!(utc(start_ns / 1_000_000_000))),
         ("host", host()),
         ("to", json!(url)),
         ("corpus", json!(corpus)),

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -20,18 +20,19 @@ use clap::Parser as _;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
+use crate::calendar;
+use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, FileArgs, RunArgs};
 use crate::clock::Clock;
+use crate::command::{self, Receiver};
 use crate::compare;
 use crate::corpus::{Corpus, Form};
-use crate::deframe::Framing;
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
 use crate::kernel;
 use crate::plan::Plan;
 use crate::progress::{Goal, Progress, State};
 use crate::receive;
-use crate::report::{Judgement, Report, Runs};
+use crate::report::{Judgement, Report, Run, Runs};
 use crate::send;
 use crate::sink::{Shared, Sink, Transport};
 use crate::target::{self, Target, Watcher};
@@ -127,7 +128,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         end_with(parent)?;
     }
     check_sink(&bench)?;
-    if bench.to == Transport::None && (bench.hgrm.is_some() || bench.hlog.is_some()) {
+    if bench.to == Transport::None && (bench.files.hgrm.is_some() || bench.files.hlog.is_some()) {
         return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
     target::adopt_orphans().map_err(Failure::when("becoming the parent of orphans"))?;
@@ -135,7 +136,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     let more =
         (2..=bench.runs.get()).map(|number| run(&bench, &command, number)).collect::<Result<_, _>>()?;
     let runs = Runs::new(first, more, command_line());
-    write_files(&bench, &runs)?;
+    write_files(&bench.files, &runs)?;
     io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
     Ok(exit_code(runs.judge(bench.allow_loss)))
 }
@@ -171,17 +172,17 @@ pub(crate) fn exit_code(judgement: Judgement) -> ExitCode {
 }
 
 /// Writes the files asked for.
-fn write_files(bench: &BenchArgs, runs: &Runs) -> Result<(), Failure> {
+pub(crate) fn write_files<R: Run>(files: &FileArgs, runs: &Runs<R>) -> Result<(), Failure> {
     let write = |path: &Option<PathBuf>, content: &dyn Fn() -> Result<Vec<u8>, String>| {
         let Some(path) = path else { return Ok(()) };
         let doing = || format!("writing {}", path.display());
         let content = content().map_err(Failure::when(doing()))?;
         fs::write(path, content).map_err(Failure::when(doing()))
     };
-    write(&bench.json, &|| Ok(format!("{:#}\n", runs.json()).into_bytes()))?;
-    write(&bench.html, &|| Ok(runs.html().into_bytes()))?;
-    write(&bench.hgrm, &|| Ok(runs.hgrm().unwrap_or_default().into_bytes()))?;
-    write(&bench.hlog, &|| runs.hlog().unwrap_or_else(|| Ok(Vec::new())))
+    write(&files.json, &|| Ok(format!("{:#}\n", runs.json()).into_bytes()))?;
+    write(&files.html, &|| Ok(runs.html().into_bytes()))?;
+    write(&files.hgrm, &|| Ok(runs.hgrm().unwrap_or_default().into_bytes()))?;
+    write(&files.hlog, &|| runs.hlog().unwrap_or_else(|| Ok(Vec::new())))
 }
 
 /// The command line of this process, quoted for a shell.
@@ -201,61 +202,34 @@ pub(crate) fn quote(argument: &str) -> String {
 }
 
 fn split_run(run: RunArgs) -> Result<(BenchArgs, Vec<String>), Failure> {
-    let command = if run.command.is_empty() { default_command(&run.bench)? } else { run.command };
-    Ok((run.bench, command))
-}
-
-/// The relay that lies beside this executable.
-fn default_command(bench: &BenchArgs) -> Result<Vec<String>, Failure> {
-    let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
-    let mut command = vec![own.with_file_name("audit-relay").to_string_lossy().into_owned()];
-    command.extend(["--config", "none", "--to", "{to}", "--hostname", "loadgen"].map(str::to_owned));
-    if bench.to.is_encrypted() {
-        command.extend(["--tls-ca", "{ca}"].map(str::to_owned));
+    if !run.command.is_empty() {
+        return Ok((run.bench, run.command));
     }
-    add_framing(&mut command, bench.framing);
-    Ok(command)
+    let relay = command::relay_path().map_err(Failure::when("finding this executable"))?;
+    let command = command::relay(&relay, run.bench.to.is_encrypted(), run.bench.framing);
+    Ok((run.bench, command))
 }
 
 /// This executable as the minimal relay.
 fn floor_command(bench: &BenchArgs) -> Result<Vec<String>, Failure> {
     let own = std::env::current_exe().map_err(Failure::when("finding this executable"))?;
-    let mut command = vec![own.to_string_lossy().into_owned()];
-    command.extend(["floor-child", "--to", "{to}"].map(str::to_owned));
-    if bench.to.is_encrypted() {
-        command.extend(["--ca", "{ca}"].map(str::to_owned));
-    }
-    add_framing(&mut command, bench.framing);
-    Ok(command)
+    Ok(command::floor(&own, command::FLOOR_CHILD, bench.to.is_encrypted(), bench.framing))
 }
 
-fn add_framing(command: &mut Vec<String>, framing: Option<Framing>) {
-    let name = match framing {
-        None => return,
-        Some(Framing::Octet) => "octet",
-        Some(Framing::Lf) => "lf",
-    };
-    command.extend(["--framing".to_owned(), name.to_owned()]);
-}
-
-/// Fills in `{to}`, `{path}`, `{port}` and `{ca}`. Without a sink `{to}` is `stdout:`, and stdout is /dev/null.
-fn with_sink(command: &[String], sink: Option<&Sink>) -> Vec<String> {
-    let to = sink.map_or("stdout:", Sink::url);
+/// Where the program finds the sink. Without one stdout is /dev/null.
+fn receiver(sink: Option<&Sink>) -> Receiver {
     let text = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-    let (path, ca) = (text(sink.and_then(Sink::path)), text(sink.and_then(Sink::ca)));
-    let port = sink.and_then(Sink::port).map(|port| port.to_string()).unwrap_or_default();
-    command
-        .iter()
-        .map(|argument| {
-            let argument = argument.replace("{to}", to).replace("{path}", &path);
-            argument.replace("{port}", &port).replace("{ca}", &ca)
-        })
-        .collect()
+    Receiver {
+        to: sink.map_or("stdout:", Sink::url).to_owned(),
+        path: text(sink.and_then(Sink::path)),
+        port: sink.and_then(Sink::port).map(|port| port.to_string()).unwrap_or_default(),
+        ca: text(sink.and_then(Sink::ca)),
+    }
 }
 
 /// Makes run `number`, counted from 1.
 fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Failure> {
-    let pace = bench.pace().map_err(Failure::usage)?;
+    let pace = bench.schedule.pace().map_err(Failure::usage)?;
     let Corpus { mut wire, mut expected } = build_corpus(&bench.corpus)?;
     if wire.peek().is_none() {
         return Err(Failure::usage("the trace holds no lines"));
@@ -266,7 +240,7 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
     if bench.bare {
         sink.iter_mut().for_each(Sink::take_bare);
     }
-    let argv = with_sink(command, sink.as_ref());
+    let argv = receiver(sink.as_ref()).fill(command);
     let (feed, stdin) = Feed::open(bench.feed).map_err(Failure::when("making the target's stdin"))?;
     let target = Target::spawn(&argv, stdin)
         .map_err(Failure::when(format!("starting {}", argv.first().map_or("nothing", String::as_str))))?;
@@ -274,14 +248,14 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
     let clock = Clock::start();
     std::thread::sleep(bench.settle);
     watcher.look(&clock);
-    let progress = Progress::new(goal(bench), &prefix(bench, number));
+    let progress = Progress::new(goal(bench), &prefix(bench.runs, number));
 
     let own_cpu_before = target::own_cpu_seconds();
     let machine_before = target::machine_cpu_seconds();
     let plan = Plan::paced(clock.now() + LEAD_NS, pace);
     let limits = Limits {
         count: bench.count(),
-        duration: bench.duration,
+        duration: bench.schedule.duration,
         warm_up: bench.warm_up,
         patience: bench.timeout,
         tolerance: bench.max_lag,
@@ -343,7 +317,7 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
     Ok(Report {
         conditions: conditions(bench, sink.as_ref(), &argv, mean_bytes, &plan),
         name: name(&argv),
-        planned_rate: bench.constant_rate().map(NonZeroU64::get),
+        planned_rate: bench.schedule.constant_rate().map(NonZeroU64::get),
         driven,
         received,
         outcome,
@@ -397,18 +371,13 @@ fn watch(
 /// How much there is to do. Records without an end (a trace, only a time) set no goal.
 fn goal(bench: &BenchArgs) -> Goal {
     let records = Some(bench.count()).filter(|count| *count != u64::MAX);
-    let planned = records.zip(bench.constant_rate()).map(|(count, rate)| count as f64 / rate.get() as f64);
-    let planned = planned.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let duration = match (bench.duration, planned) {
-        (Some(limit), Some(planned)) => Some(limit.min(planned)),
-        (limit, planned) => limit.or(planned),
-    };
+    let duration = bench.schedule.length(records);
     Goal { records, duration }
 }
 
 /// What stands before the bar: which of several runs it is.
-fn prefix(bench: &BenchArgs, number: u32) -> String {
-    match bench.runs.get() {
+pub(crate) fn prefix(runs: NonZeroU32, number: u32) -> String {
+    match runs.get() {
         1 => String::new(),
         all => format!("run {number} of {all} "),
     }
@@ -418,27 +387,11 @@ fn prefix(bench: &BenchArgs, number: u32) -> String {
 fn name(argv: &[String]) -> String {
     let program = argv.first().map_or("nothing", String::as_str);
     let name = Path::new(program).file_name().map_or(program.into(), |name| name.to_string_lossy());
-    if argv.get(1).is_some_and(|first| first == "floor-child") {
+    if argv.get(1).is_some_and(|first| first == command::FLOOR_CHILD) {
         "floor".to_owned()
     } else {
         name.into_owned()
     }
-}
-
-/// `seconds` since 1970 as `YYYY-MM-DD HH:MM:SS UTC`.
-fn utc(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days are counted from 1 March of a year that divides by 400, so that the leap day is a year's last.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) =
-        (year + era * 400 + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 /// What was measured, for whoever reads the figures later.
@@ -461,7 +414,7 @@ fn conditions(
         Form::Text => "text".to_owned(),
         form => format!("{form:?}, {:?} frames", bench.corpus.frames).to_lowercase(),
     };
-    let pace = bench.pace().ok().flatten();
+    let pace = bench.schedule.pace().ok().flatten();
     let rate = pace.map_or_else(|| "as fast as possible".to_owned(), |pace| pace.to_string());
     let warm_up = match bench.warm_up {
         None => "none".to_owned(),
@@ -476,7 +429,7 @@ fn conditions(
         format!("{}, {} CPUs", kernel_release(), std::thread::available_parallelism().map_or(0, usize::from));
     vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),
-        ("started", json!(utc(plan.start_ns() / 1_000_000_000))),
+        ("started", json!(calendar::utc(plan.start_ns() / 1_000_000_000))),
         ("host", json!(host)),
         ("command", json!(argv.join(" "))),
         ("corpus", json!(corpus)),
@@ -497,20 +450,6 @@ pub(crate) fn kernel_release() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_right() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59:59 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
-            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-            (1_798_761_599, "2026-12-31 23:59:59 UTC"),
-        ] {
-            assert_eq!(utc(seconds), text);
-        }
-    }
 
     #[test]
     fn arguments_are_quoted_for_a_shell() {

@@ -26,6 +26,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 pub(crate) use self::tree::{Sample, Watcher};
 use crate::clock::Clock;
 use crate::drive::nanoseconds;
+use crate::family;
 
 /// Pause between two looks at a target that is expected to exit.
 const EXIT_POLL: Duration = Duration::from_millis(5);
@@ -77,7 +78,7 @@ impl Target {
         let (program, args) =
             argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
         let before = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        let others = tree::children(Pid::this()).unwrap_or_default();
+        let others = family::children(Pid::this());
         let child = Command::new(program)
             .args(args)
             .env_clear()
@@ -90,7 +91,7 @@ impl Target {
 
     /// A watcher of the target and its children for another thread to poll.
     pub(crate) fn watcher(&self) -> Watcher {
-        Watcher::new(Pid::from_raw(self.child.id().cast_signed()), self.others.clone())
+        Watcher::new(self.others.clone())
     }
 
     /// Its process id.

@@ -6,8 +6,13 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::html::{Figure, Page, Tone};
 use crate::ledger::Tally;
-use crate::report::{Judgement, latency_head, latency_json, latency_line, line, per, per_million, round, us};
+use crate::report::{
+    Judgement, Key, Line, Run, latency_figures, latency_head, latency_json, latency_line, latency_of,
+    latency_table, line as table_line, per, per_million, plain_table, reception_charts, round, rounded,
+    share, thousands, us, verdict,
+};
 use crate::send::Sent;
 use crate::sink::Received;
 
@@ -87,32 +92,52 @@ impl Traffic {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
-        for (name, value) in &self.conditions {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            line(&mut out, name, &value);
-        }
+        self.conditions_table(&mut out);
         out.push('\n');
+        self.results_table(&mut out);
+        out
+    }
+
+    /// Whether there was a schedule; a receiver alone takes the marks' word for it.
+    fn scheduled(&self) -> bool {
+        self.sent.as_ref().is_none_or(|sent| sent.scheduled)
+    }
+
+    fn judged(&self) -> Option<&Received> {
+        self.received.as_ref().filter(|arrived| arrived.judged).map(|arrived| &arrived.received)
+    }
+
+    fn rate(&self) -> f64 {
+        per(self.volume().0 as f64, self.seconds())
+    }
+
+    fn condition_lines(&self) -> Vec<Line> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        self.conditions.iter().map(|(name, value)| (*name, text(value))).collect()
+    }
+
+    fn condition(&self, wanted: &str) -> String {
+        let line = self.condition_lines().into_iter().find(|(name, _)| *name == wanted);
+        line.map(|(_, text)| text).unwrap_or_default()
+    }
+
+    /// What became of the messages.
+    fn account_lines(&self) -> Vec<Line> {
+        let mut out = Vec::new();
         if let Some(sent) = &self.sent {
             line(&mut out, "sent", &sent.messages.to_string());
         }
         self.arrival_lines(&mut out);
-        let (messages, bytes) = self.volume();
         let seconds = self.seconds();
         line(&mut out, "seconds", &format!("{seconds:.3}"));
-        let rate = per(messages as f64, seconds);
-        line(
-            &mut out,
-            "rate",
-            &format!("{rate:.0} messages/s, {:.1} MB/s", per(bytes as f64, seconds) / 1e6),
-        );
-        if let Some(arrived) = self.received.as_ref().filter(|arrived| arrived.judged) {
-            latency_head(&mut out);
-            let scheduled = self.sent.as_ref().is_none_or(|sent| sent.scheduled);
-            let name = if scheduled { "from the schedule" } else { "(no schedule)" };
-            latency_line(&mut out, name, &arrived.received.corrected);
-            latency_line(&mut out, "from the write", &arrived.received.uncorrected);
-        }
-        out.push('\n');
+        let megabytes = per(self.volume().1 as f64, seconds) / 1e6;
+        line(&mut out, "rate", &format!("{:.0} messages/s, {megabytes:.1} MB/s", self.rate()));
+        out
+    }
+
+    /// What it cost.
+    fn cost_lines(&self) -> Vec<Line> {
+        let mut out = Vec::new();
         if let Some(sent) = &self.sent {
             sender_lines(&mut out, sent);
         }
@@ -122,7 +147,7 @@ impl Traffic {
         out
     }
 
-    fn arrival_lines(&self, out: &mut String) {
+    fn arrival_lines(&self, out: &mut Vec<Line>) {
         let Some(arrived) = &self.received else { return };
         let received = &arrived.received;
         match self.tally() {
@@ -207,12 +232,158 @@ impl Traffic {
     }
 }
 
+fn line(out: &mut Vec<Line>, name: &'static str, text: &str) {
+    out.push((name, text.to_owned()));
+}
+
+impl Run for Traffic {
+    const KEYS: &'static [Key<Self>] = &[
+        Key { head: "messages/s", path: ["rate", ""], digits: 0, of: |run| Some(run.rate()) },
+        Key { head: "lost", path: ["lost", ""], digits: 0, of: |run| run.tally().map(|t| t.lost as f64) },
+        Key {
+            head: "p50 us",
+            path: ["latency_us", "p50"],
+            digits: 1,
+            of: |run| latency_of(run.judged(), 0.5),
+        },
+        Key {
+            head: "p99 us",
+            path: ["latency_us", "p99"],
+            digits: 1,
+            of: |run| latency_of(run.judged(), 0.99),
+        },
+        Key {
+            head: "p99.9 us",
+            path: ["latency_us", "p999"],
+            digits: 1,
+            of: |run| latency_of(run.judged(), 0.999),
+        },
+        Key {
+            head: "max us",
+            path: ["latency_us", "max"],
+            digits: 1,
+            of: |run| latency_of(run.judged(), 1.0),
+        },
+        Key {
+            head: "send s/M",
+            path: ["sender", "cpu_s_per_million"],
+            digits: 3,
+            of: |run| run.sent.as_ref().and_then(|sent| per_million(sent.cpu_s, sent.messages)),
+        },
+        Key {
+            head: "sink s/M",
+            path: ["sink", "cpu_s_per_million"],
+            digits: 3,
+            of: |run| run.received.as_ref().and_then(|sink| per_million(sink.cpu_s, sink.received.messages)),
+        },
+    ];
+    const BY: &'static str = "rate";
+
+    fn cost(&self) -> Option<f64> {
+        Some(self.rate())
+    }
+
+    fn judge(&self, allow_loss: bool) -> Judgement {
+        self.judge(allow_loss)
+    }
+
+    fn conditions_table(&self, out: &mut String) {
+        for (name, text) in self.condition_lines() {
+            table_line(out, name, &text);
+        }
+    }
+
+    fn results_table(&self, out: &mut String) {
+        for (name, text) in self.account_lines() {
+            table_line(out, name, &text);
+        }
+        if let Some(received) = self.judged() {
+            latency_head(out);
+            let name = if self.scheduled() { "from the schedule" } else { "(no schedule)" };
+            latency_line(out, name, &received.corrected);
+            latency_line(out, "from the write", &received.uncorrected);
+        }
+        out.push('\n');
+        for (name, text) in self.cost_lines() {
+            table_line(out, name, &text);
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.json()
+    }
+
+    fn page(&self) -> Page {
+        let mut verdicts = Vec::new();
+        let broken = self.sent.iter().flat_map(|sent| &sent.troubles);
+        verdicts.extend(
+            broken.map(|(stream, trouble)| (Tone::Bad, format!("Connection {stream} broke: {trouble}"))),
+        );
+        if let Some(sent) = self.sent.as_ref().filter(|sent| sent.scheduled && !sent.keeper.kept()) {
+            let late = thousands(sent.keeper.late());
+            let text = format!(
+                "The sender did not keep its plan: {late} messages left late. This run says nothing."
+            );
+            verdicts.push((Tone::Doubt, text));
+        }
+        verdicts.push(match self.tally() {
+            Some(tally) => verdict(&tally),
+            None => {
+                let text =
+                    format!("{} messages; nobody here judged what arrived.", thousands(self.volume().0));
+                (Tone::Good, text)
+            }
+        });
+        let figure =
+            |name: &str, value: String, unit: &str| Figure { name: name.into(), value, unit: unit.into() };
+        let mut figures = vec![figure("throughput", thousands(rounded(self.rate())), "messages/s")];
+        let seconds = self.seconds();
+        let mut charts = Vec::new();
+        let mut tables = Vec::new();
+        if let Some(received) = self.judged() {
+            figures.extend(latency_figures(received));
+            charts = reception_charts(self.name(), received, self.scheduled(), None, seconds);
+            tables.push(latency_table(received, self.scheduled()));
+        }
+        if let Some(tally) = self.tally() {
+            figures.push(figure("lost", thousands(tally.lost), &share(tally.lost, tally.sent)));
+        }
+        let connections = self.sent.as_ref().map_or(0, |sent| sent.streams.len());
+        tables.push(plain_table("Account", self.account_lines()));
+        tables.push(plain_table("Cost", self.cost_lines()));
+        tables.push(plain_table("Conditions", self.condition_lines()));
+        Page {
+            title: format!("send to {}, {}", self.condition("to"), self.condition("plan")),
+            subtitle: format!(
+                "{} messages on {connections} connections in {seconds:.1} s, {}. {}.",
+                thousands(self.volume().0),
+                self.condition("started"),
+                self.condition("host")
+            ),
+            verdicts,
+            figures,
+            bars: Vec::new(),
+            charts,
+            tables,
+            command: String::new(),
+        }
+    }
+
+    fn reception(&self) -> Option<&Received> {
+        self.judged()
+    }
+
+    fn name(&self) -> &'static str {
+        "send"
+    }
+}
+
 fn cpu(seconds: f64, messages: u64) -> String {
     let each = per_million(seconds, messages).map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
     format!("{seconds:.2} s CPU, {each} s per million messages")
 }
 
-fn sender_lines(out: &mut String, sent: &Sent) {
+fn sender_lines(out: &mut Vec<Line>, sent: &Sent) {
     let text = format!(
         "{} connections by {} threads, {}",
         sent.streams.len(),

@@ -16,6 +16,8 @@ use std::time::Duration;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use crate::family;
+
 /// How long the warm-up is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WarmUp {
@@ -57,24 +59,11 @@ impl Cpu {
 /// What the process `root` and its descendants have used so far. What is gone or may not be looked at counts nothing.
 pub(crate) fn cpu_of_tree(root: Pid) -> Cpu {
     let mut sum = Cpu::default();
-    let mut pids = vec![root];
-    while let Some(pid) = pids.pop() {
-        if let Some(cpu) = cpu_of(pid) {
-            sum.user_s += cpu.user_s;
-            sum.system_s += cpu.system_s;
-        }
-        pids.extend(children(pid));
+    for cpu in family::grown(vec![root]).into_iter().filter_map(cpu_of) {
+        sum.user_s += cpu.user_s;
+        sum.system_s += cpu.system_s;
     }
     sum
-}
-
-fn children(pid: Pid) -> Vec<Pid> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>())
-        .map(Pid::from_raw)
-        .collect()
 }
 
 fn cpu_of(pid: Pid) -> Option<Cpu> {
@@ -125,7 +114,7 @@ mod tests {
         let script = "(while kill -0 $$ 2>/dev/null; do :; done) & wait";
         let mut shell = std::process::Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         let pid = Pid::from_raw(shell.id().cast_signed());
-        assert!(children(Pid::this()).contains(&pid));
+        assert!(family::children(Pid::this()).contains(&pid));
         let worked = |cpu: Cpu| cpu.user_s + cpu.system_s >= 0.02;
         // A minute at most; it takes 20 ms of CPU.
         let seen = (0..6000).any(|_| {

@@ -421,3 +421,41 @@ fn another_corpus_is_torn_and_no_marks_are_unmarked() {
     assert_eq!(code, Some(1));
     assert_counts(&seen, &[("/torn", 1000), ("/unmarked", 2), ("/received", 0), ("/sink/connections", 2)]);
 }
+
+#[test]
+fn send_has_the_schedules_the_runs_and_the_files_of_a_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |kind: &str| directory.path().join(kind);
+    let mut command = Command::new(LOADGEN);
+    command.args(["send", "--connections", "3", "--ramp", "0..4000", "--duration", "0.5s", "--runs", "3"]);
+    command.args(["--max-lag", "30s"]);
+    for kind in ["json", "html", "hgrm", "hlog"] {
+        command.arg(format!("--{kind}")).arg(file(kind));
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let json: Value = serde_json::from_str(&fs::read_to_string(file("json")).unwrap()).unwrap();
+    // Half of half a second at the highest rate.
+    let runs = json["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3);
+    assert!(runs.iter().all(|run| run["sent"] == 1000 && run["received"] == 1000), "{json:#}");
+    let chosen = usize::try_from(json["chosen_run"].as_u64().unwrap()).unwrap();
+    assert_eq!(json["rate"], runs[chosen - 1]["rate"]);
+    assert_eq!(json["rate"], json["spread"]["rate"]["median"]);
+    let last = fs::read_to_string(file("hgrm")).unwrap();
+    let last = last.lines().rfind(|line| !line.starts_with('#')).unwrap().to_owned();
+    assert_eq!(last.split_whitespace().nth(2), Some("1000"));
+    assert!(fs::read_to_string(file("hlog")).unwrap().lines().any(|line| !line.starts_with('#')));
+    let html = fs::read_to_string(file("html")).unwrap();
+    for text in ["All 1,000 records arrived", "All runs", "Throughput over time", "--ramp 0..4000"] {
+        assert!(html.contains(text), "{text}");
+    }
+
+    // Of a burst none leaves before it, and what a receiver of another process had nobody here can plot.
+    let (code, report, _) = send(&["--burst", "50/100ms", "--count", "150", "--max-lag", "30s"]);
+    assert_eq!((code, &report["received"]), (Some(0), &150.into()));
+    assert!(report["sender"]["seconds"].as_f64().unwrap() >= 0.2, "{report:#}");
+    let (code, _, said) = send(&["--to", "tcp://127.0.0.1:1", "--hgrm", "/dev/null"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("receiver of its own"), "{said}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{CorpusArgs, duration, size};
+use super::{CorpusArgs, FileArgs, ScheduleArgs, duration, size};
 use crate::address::Address;
 use crate::corpus::{Form, Frames, Mix, STREAMS};
 use crate::deframe::Framing;
@@ -115,12 +115,8 @@ pub(crate) struct SendArgs {
     /// Messages to send [default: 1000000, or no limit with --duration, or the whole --trace]
     #[arg(long)]
     pub(crate) count: Option<u64>,
-    /// Stop after this time, e.g. 10, 1.5s, 500ms
-    #[arg(long, value_parser = duration)]
-    pub(crate) duration: Option<Duration>,
-    /// Messages a second over all connections; 0 is as fast as possible
-    #[arg(long, default_value_t = 0)]
-    pub(crate) rate: u64,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
     /// Framing on streams [default: lf on unix-stream, else octet]
     #[arg(long, value_enum)]
     pub(crate) framing: Option<Framing>,
@@ -145,16 +141,26 @@ pub(crate) struct SendArgs {
     #[arg(long, value_parser = duration, default_value = "10ms")]
     pub(crate) max_lag: Duration,
     /// For comparison: the same bytes by bare system calls, nothing patched but the first lap; loss is not known then
-    #[arg(long, conflicts_with_all = ["rate", "trace"])]
+    #[arg(long, conflicts_with_all = ["rate", "ramp", "burst", "trace"])]
     pub(crate) bare: bool,
     #[command(flatten)]
     pub(crate) manner: MannerArgs,
     /// Exit 0 although messages were lost, duplicated, reordered or torn
     #[arg(long)]
     pub(crate) allow_loss: bool,
-    /// Also write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    /// Repeat it this many times; the details told are those of the run whose rate is the median
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) runs: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+}
+
+impl SendArgs {
+    /// Messages of all connections; without a limit `u64::MAX`.
+    pub(crate) fn count(&self) -> u64 {
+        let limited = self.schedule.duration.is_some() || self.corpus.trace.is_some();
+        self.count.unwrap_or(if limited { u64::MAX } else { 1_000_000 })
+    }
 }
 
 #[derive(Debug, Args)]

@@ -9,13 +9,14 @@ use std::process::{Command, Stdio};
 
 use super::peers::{PEERS, Peer, Program, SYSLOG_NG_NAME, Way};
 use crate::cli::CompareArgs;
+use crate::command;
+/// The relay, whose cost all others are told in.
+pub(super) use crate::command::RELAY;
 use crate::session::quote;
 use crate::sink::Transport;
 
 /// The contestants that need not be looked for elsewhere.
 pub(super) const NAMES_OF_OURS: [&str; 3] = [RELAY, FLOOR, PUMP];
-/// The relay, whose cost all others are told in.
-pub(super) const RELAY: &str = "audit-relay";
 /// The least a relay can do.
 pub(super) const FLOOR: &str = "floor";
 /// What passing the bytes on costs.
@@ -126,17 +127,16 @@ fn our(name: &str, to: Transport, own: &Path) -> Result<Contestant, String> {
         return Err(format!("no {} (build it, or name another with --with)", program.display()));
     }
     let encrypted = to.is_encrypted();
-    let (arguments, what): (&[&str], _) = match name {
+    let floor = |child| command::floor(own, child, encrypted, None);
+    let (mut command, what) = match name {
         _ if to == Transport::None => return Err("it sends, and needs a receiver".to_owned()),
-        RELAY => (&["--config", "none", "--to", "{to}", "--hostname", "loadgen"], "the relay"),
+        RELAY => (command::relay(&program, encrypted, None), "the relay"),
         _ if to.is_relp() => return Err("without a window and replay there is no RELP".to_owned()),
-        FLOOR if encrypted => (&["floor-child", "--to", "{to}", "--ca", "{ca}"], FLOOR_IS),
-        FLOOR => (&["floor-child", "--to", "{to}"], FLOOR_IS),
+        FLOOR => (floor(command::FLOOR_CHILD), FLOOR_IS),
         _ if matches!(to, Transport::Unix | Transport::Udp) => {
             return Err("a byte pump has no messages to send as datagrams".to_owned());
         }
-        _ if encrypted => (&["pump-child", "--to", "{to}", "--ca", "{ca}"], PUMP_IS),
-        _ => (&["pump-child", "--to", "{to}"], PUMP_IS),
+        _ => (floor(command::PUMP_CHILD), PUMP_IS),
     };
     let label = if name == RELAY {
         [Some(RELAY.to_owned()), version(&mut command_of(&program, &["--version"]))]
@@ -147,14 +147,10 @@ fn our(name: &str, to: Transport, own: &Path) -> Result<Contestant, String> {
     } else {
         name.to_owned()
     };
-    let mut command = vec![program.to_string_lossy().into_owned()];
-    command.extend(arguments.iter().map(|&argument| argument.to_owned()));
     if name == RELAY {
         // As fast as possible is faster than any datagram socket: the others hold the feed up then, the relay would
         // rather lose than hold up auditd. Here it is to do the same work.
-        let more: &[&str] =
-            if encrypted { &["--on-full", "block", "--tls-ca", "{ca}"] } else { &["--on-full", "block"] };
-        command.extend(more.iter().map(|&argument| argument.to_owned()));
+        command.extend(["--on-full", "block"].map(str::to_owned));
     }
     Ok(Contestant {
         label,

@@ -5,10 +5,11 @@
 //! *Law:* pure; shows what [`summary`](super::summary) says, and nothing that is not in the table or the JSON.
 
 use super::find::{Absent, FLOOR, RELAY};
-use super::summary::{Entry, Spread, cost_of, ranking};
+use super::summary::{Entry, cost_of, ranking};
 use super::trial::name_of;
 use crate::html::{Bar, Bars, Chart, Kind, Page, Scale, Series, Table, Tone};
 use crate::sink::Transport;
+use crate::spread::Spread;
 
 /// Curves that can be told apart in one chart.
 const CURVES: usize = 8;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::find::{Contestant, FLOOR, RELAY};
 use super::trial::name_of;
 use crate::sink::Transport;
+use crate::spread::Spread;
 
 /// A contestant and what came of its runs.
 #[derive(Clone, Debug)]
@@ -18,30 +19,6 @@ pub(super) struct Entry {
     pub(super) contestant: Contestant,
     /// One per round, in order: the report, or why there is none.
     pub(super) runs: Vec<Result<Value, String>>,
-}
-
-/// Median, lowest and highest of a figure.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-}
-
-impl Spread {
-    /// Of `values`; nothing if there are none.
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let half = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[half] } else { f64::midpoint(values[half - 1], values[half]) };
-        Some(Self { median, min, max })
-    }
-
-    fn json(self) -> Value {
-        json!({ "median": self.median, "min": self.min, "max": self.max })
-    }
 }
 
 impl Entry {
@@ -233,13 +210,6 @@ pub(super) mod tests {
             },
             runs: costs.iter().map(|cost| Ok(report(cost))).collect(),
         }
-    }
-
-    #[test]
-    fn medians_are_those_of_the_middle() {
-        assert_eq!(Spread::of(vec![]), None);
-        assert_eq!(Spread::of(vec![3.0, 1.0, 9.0]), Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
-        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 9.0]).map(|spread| spread.median), Some(3.0));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::io::Write as _;
 
 use super::wire::{Line, Wire};
 use super::{ENRICHED, stamp, without_node};
-use crate::floor::{Header, date};
+use crate::calendar::date;
+use crate::floor::Header;
 
 /// Digits of a transaction number, zeros in front.
 pub(super) const TXNR_DIGITS: usize = 9;

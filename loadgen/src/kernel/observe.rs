@@ -5,7 +5,7 @@
 //! that its answer is not in its bill.
 //! *Law:* what cannot be read is absent, not zero. A thread that ends between two looks keeps what it had at the last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::netlink::{Audit, Status};
+use crate::family;
 
 /// Pause between two looks.
 pub(super) const PERIOD: Duration = Duration::from_millis(100);
@@ -116,33 +117,10 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// All processes that `ancestor` started, and those that they did.
-pub(super) fn descendants(ancestor: u32) -> BTreeSet<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };
-    let parents: Vec<(u32, u32)> = entries
-        .filter_map(|entry| {
-            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name may hold anything; the last parenthesis ends it.
-            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-            Some((pid, parent))
-        })
-        .collect();
-    let mut found = BTreeSet::from([ancestor]);
-    loop {
-        let before = found.len();
-        found.extend(
-            parents
-                .iter()
-                .filter(|(_, parent)| found.contains(parent))
-                .map(|(pid, _)| *pid)
-                .collect::<Vec<_>>(),
-        );
-        if found.len() == before {
-            found.remove(&ancestor);
-            return found;
-        }
-    }
+/// What an auditd has started, and what that has.
+pub(super) fn plugins_of(auditd: u32) -> impl Iterator<Item = u32> {
+    let pid = Pid::from_raw(auditd.cast_signed());
+    family::descendants(pid).into_iter().map(|pid| pid.as_raw().cast_unsigned())
 }
 
 /// The kernel thread that hands records to auditd.
@@ -219,7 +197,7 @@ impl Watcher {
         let mut processes: Vec<Process> =
             kauditd().map(|pid| Process::new(Role::Kauditd, pid, false)).into_iter().collect();
         processes.push(Process::new(Role::Auditd, auditd, false));
-        processes.extend(descendants(auditd).into_iter().map(|pid| Process::new(Role::Plugin, pid, false)));
+        processes.extend(plugins_of(auditd).map(|pid| Process::new(Role::Plugin, pid, false)));
         processes.push(Process::new(Role::Loadgen, std::process::id(), false));
         let before = audit.status()?;
         let seen =
@@ -256,7 +234,7 @@ impl Watcher {
 
     /// A plugin that auditd has started again has another id.
     fn find_plugins(&mut self) {
-        for pid in descendants(self.auditd) {
+        for pid in plugins_of(self.auditd) {
             if !self.seen.processes.iter().any(|process| process.pid == pid) {
                 self.seen.processes.push(Process::new(Role::Plugin, pid, true));
             }
@@ -340,23 +318,5 @@ mod tests {
         process.look(true);
         assert!(process.cpu_ns() > before, "{sum}");
         assert!(process.max_rss_kib.unwrap() > 0);
-    }
-
-    #[test]
-    fn descendants_are_found_across_generations() {
-        use std::process::{Command, Stdio};
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "sh -c 'read x; :'; :"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let two =
-            || descendants(child.id()).len() == 1 && descendants(std::process::id()).contains(&child.id());
-        while !two() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        drop(child.stdin.take());
-        child.wait().unwrap();
-        assert!(descendants(child.id()).is_empty());
     }
 }

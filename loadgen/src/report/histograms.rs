@@ -11,28 +11,19 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
-use super::{Report, us};
+use super::us;
+use crate::sink::Received;
 use crate::timeline::Timeline;
 
 /// Lines for each halving of the distance to 100 %, as the tools write it.
 const TICKS_PER_HALF: u32 = 5;
 
-impl Report {
-    /// The text of an `.hgrm` file; `None` without a sink.
-    pub(super) fn hgrm(&self) -> Option<String> {
-        self.received.as_ref().map(|received| hgrm(&received.corrected))
-    }
-
-    /// The text of an interval log; `None` without a sink.
-    ///
-    /// # Errors
-    /// If a histogram cannot be made or written.
-    pub(super) fn hlog(&self) -> Option<Result<Vec<u8>, String>> {
-        self.received.as_ref().map(|received| hlog(&received.timeline, &self.name))
-    }
+/// The text of an `.hgrm` file.
+pub(super) fn hgrm(received: &Received) -> String {
+    table(&received.corrected)
 }
 
-fn hgrm(histogram: &Histogram<u64>) -> String {
+fn table(histogram: &Histogram<u64>) -> String {
     let mut out =
         format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
     let mut total = 0;
@@ -59,7 +50,11 @@ fn hgrm(histogram: &Histogram<u64>) -> String {
     out
 }
 
-fn hlog(timeline: &Timeline, name: &str) -> Result<Vec<u8>, String> {
+/// The text of an interval log.
+///
+/// # Errors
+/// If a histogram cannot be made or written.
+pub(super) fn hlog(timeline: &Timeline, name: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let start = Duration::from_nanos(timeline.origin_ns());
@@ -88,7 +83,7 @@ mod tests {
     #[test]
     fn an_hgrm_file_reads_back() {
         let report = report(1000, 1000);
-        let text = report.hgrm().unwrap();
+        let text = hgrm(report.received.as_ref().unwrap());
         let mut lines = text.lines();
         assert_eq!(
             lines.next().unwrap().split_whitespace().collect::<Vec<_>>(),
@@ -124,7 +119,7 @@ mod tests {
     fn an_interval_log_reads_back() {
         let mut report = report(1000, 1000);
         report.name = "two\nlines".into();
-        let log = report.hlog().unwrap().unwrap();
+        let log = hlog(&report.received.as_ref().unwrap().timeline, &report.name).unwrap();
         let (mut starts, mut intervals, mut total, mut max) = (0, 0, 0, 0);
         for entry in IntervalLogIterator::new(&log) {
             match entry.unwrap() {
@@ -151,8 +146,8 @@ mod tests {
     #[test]
     fn without_a_latency_the_files_are_empty_not_wrong() {
         let report = report(0, 10);
-        assert!(report.hgrm().unwrap().contains("Total count    =            0]"));
-        let log = report.hlog().unwrap().unwrap();
+        assert!(hgrm(report.received.as_ref().unwrap()).contains("Total count    =            0]"));
+        let log = hlog(&report.received.as_ref().unwrap().timeline, &report.name).unwrap();
         assert!(IntervalLogIterator::new(&log).all(|entry| !matches!(entry, Ok(LogEntry::Interval(_)))));
     }
 

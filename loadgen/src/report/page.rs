@@ -3,15 +3,17 @@
 //! *Promise:* the verdict first, in words; then the figures, the curves, everything the table says, and the command line.
 //! *Law:* nothing here that is not in the JSON too.
 
-use super::runs::{KEYS, remark};
+use super::runs::{Run, remark};
 use super::table::{Line, QUANTILES};
 use super::{Judgement, Report, Runs, quantile, stop_text, us};
 use crate::html::{Chart, Figure, Page, Scale, Series, Table, Tone};
 use crate::ledger::Tally;
+use crate::sink::Received;
+use crate::spread::Spread;
 
 use hdrhistogram::Histogram;
 
-impl Runs {
+impl<R: Run> Runs<R> {
     /// The page as an HTML document.
     pub(crate) fn html(&self) -> String {
         let (number, chosen) = self.chosen();
@@ -27,9 +29,10 @@ impl Runs {
                 page.verdicts.push((Tone::Bad, format!("Not all went well in run {}.", faulty.join(", "))));
             }
             page.subtitle = format!(
-                "{} Median of {} runs by CPU (run {number}); the others are in the table below.",
+                "{} Median of {} runs by {} (run {number}); the others are in the table below.",
                 page.subtitle,
-                self.count()
+                self.count(),
+                R::BY
             );
             page.tables.insert(0, self.runs_table());
         }
@@ -39,18 +42,16 @@ impl Runs {
     fn runs_table(&self) -> Table {
         let mut rows: Vec<Vec<String>> = (1..)
             .zip(self.all())
-            .map(|(number, run)| row(format!("run {number}"), KEYS.iter().map(|key| key.of(run))))
+            .map(|(number, run)| row(format!("run {number}"), R::KEYS.iter().map(|key| key.of(run))))
             .collect();
-        for (name, of) in [
-            ("median", (|s| s.median) as fn(super::runs::Spread) -> f64),
-            ("lowest", |s| s.min),
-            ("highest", |s| s.max),
-        ] {
-            rows.push(row(name.to_owned(), KEYS.iter().map(|key| key.text(self.spread(key).map(of)))));
+        for (name, of) in
+            [("median", (|s| s.median) as fn(Spread) -> f64), ("lowest", |s| s.min), ("highest", |s| s.max)]
+        {
+            rows.push(row(name.to_owned(), R::KEYS.iter().map(|key| key.text(self.spread(key).map(of)))));
         }
         Table {
             title: "All runs".into(),
-            head: row(String::new(), KEYS.iter().map(|key| key.head.replace(" us", ", µs"))),
+            head: row(String::new(), R::KEYS.iter().map(|key| key.head.replace(" us", ", µs"))),
             rows,
             numbers: true,
         }
@@ -62,7 +63,7 @@ fn row(name: String, cells: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 impl Report {
-    fn page(&self) -> Page {
+    pub(super) fn page(&self) -> Page {
         let condition = |name| {
             let line = self.condition_lines().into_iter().find(|(key, _)| *key == name);
             line.map_or_else(String::new, |(_, text)| text)
@@ -115,16 +116,7 @@ impl Report {
                     format!("{records} records were read; there was no receiver to check them."),
                 ));
             }
-            Some(tally) => match faults(&tally) {
-                None => {
-                    let text = format!(
-                        "All {} records arrived: none lost, torn, doubled or out of order.",
-                        thousands(tally.sent)
-                    );
-                    out.push((Tone::Good, text));
-                }
-                Some(text) => out.push((Tone::Bad, text)),
-            },
+            Some(tally) => out.push(verdict(&tally)),
         }
         if let Some(stop) = self.driven.stop {
             let after = thousands(self.driven.written);
@@ -144,16 +136,7 @@ impl Report {
             |name: &str, value: String, unit: &str| Figure { name: name.into(), value, unit: unit.into() };
         let mut out = vec![figure("throughput", thousands(rounded(self.rate())), "records/s")];
         if let Some(received) = &self.received {
-            for (name, q) in [
-                ("latency, median", 0.5),
-                ("latency, p99", 0.99),
-                ("latency, p99.9", 0.999),
-                ("latency, max", 1.0),
-            ] {
-                let text = quantile(&received.corrected, q).map_or_else(|| "-".to_owned(), time);
-                let (value, unit) = text.split_once(' ').unwrap_or((&text, ""));
-                out.push(figure(name, value.to_owned(), unit));
-            }
+            out.extend(latency_figures(received));
         }
         if let Some(tally) = self.tally() {
             out.push(figure("lost", thousands(tally.lost), &share(tally.lost, tally.sent)));
@@ -169,62 +152,15 @@ impl Report {
     }
 
     fn charts(&self) -> Vec<Chart> {
+        let sent_s = self.driven.last_ns.saturating_sub(self.driven.first_ns) as f64 / 1e9;
+        let planned =
+            self.planned_rate.map(|rate| (rate as f64, sent_s.min(self.driven.written as f64 / rate as f64)));
         let mut out = Vec::new();
-        let chart = |title: &str, note: &str, x, y, series| Chart {
-            title: title.into(),
-            note: note.into(),
-            x,
-            y,
-            x_end: if x == Scale::Seconds { self.end_s() } else { 0.0 },
-            series,
-        };
+        let end_s = self.end_s();
         if let Some(received) = &self.received {
-            let uncorrected = curve(format!("{}, from the write", self.name), &received.uncorrected);
-            let (series, note) = if self.scheduled {
-                let corrected = curve(format!("{}, from the time due", self.name), &received.corrected);
-                let note = "How late the records were. From the time each was due, a stall counts for every record it \
-                            delayed; from the write, only for those that were under way.";
-                (vec![corrected, uncorrected], note)
-            } else {
-                let note = "How long the records were under way. Written as fast as the program reads, so this is mostly the \
-                            time they waited in buffers.";
-                (vec![uncorrected], note)
-            };
-            out.push(chart("Latency by percentile", note, Scale::Quantile, Scale::Latency, series));
-
-            let timeline = &received.timeline;
-            let width_s = timeline.width_ns() as f64 / 1e9;
-            // The last interval is not over when the last record arrives.
-            let last_s = received.last_ns.unwrap_or(0).saturating_sub(timeline.origin_ns()) as f64 / 1e9;
-            let length_s = |n: usize| (last_s - n as f64 * width_s).clamp(0.0, width_s);
-            let middle = |n: usize| n as f64 * width_s + length_s(n) / 2.0;
-            let of = |name: &str, ns: fn(crate::timeline::Quantiles) -> u64| Series {
-                name: name.into(),
-                points: timeline
-                    .points()
-                    .enumerate()
-                    .map(|(n, point)| (middle(n), point.latency.map(|latency| us(ns(latency)))))
-                    .collect(),
-            };
-            let series = vec![of("median", |l| l.p50_ns), of("p99", |l| l.p99_ns), of("max", |l| l.max_ns)];
-            let note = format!(
-                "Of the records that arrived within each {}; a gap is an interval without any.",
-                time(timeline.width_ns())
-            );
-            out.push(chart("Latency over time", &note, Scale::Seconds, Scale::Latency, series));
-
-            // A short rest of an interval says nothing about the rate.
-            let told = |n: usize| n == 0 || length_s(n) >= width_s / 2.0;
-            let arrived = timeline.points().enumerate().filter(|(n, _)| told(*n));
-            let arrived = arrived.map(|(n, point)| (middle(n), point.arrived as f64 / length_s(n).max(1e-6)));
-            let mut series = vec![Series::line("arrived", arrived)];
-            if let Some(rate) = self.planned_rate {
-                let sent_s = self.driven.last_ns.saturating_sub(self.driven.first_ns) as f64 / 1e9;
-                let planned_s = sent_s.min(self.driven.written as f64 / rate as f64);
-                series.push(Series::line("planned", [(0.0, rate as f64), (planned_s, rate as f64)]));
-            }
-            out.push(chart("Throughput over time", "", Scale::Seconds, Scale::Rate, series));
+            out = reception_charts(&self.name, received, self.scheduled, planned, end_s);
         }
+        let chart = |title: &str, note: &str, x, y, series| chart(title, note, x, y, end_s, series);
         let samples = &self.outcome.samples;
         let second = |ns: u64| ns.saturating_sub(self.driven.first_ns) as f64 / 1e9;
         // What lies before the first record is the program's start, not its work.
@@ -256,32 +192,128 @@ impl Report {
     fn tables(&self) -> Vec<Table> {
         let mut out = Vec::new();
         if let Some(received) = &self.received {
-            let latency = |name: &str, histogram: &Histogram<u64>| {
-                let cell = |(_, q)| {
-                    quantile(histogram, q).map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", us(ns)))
-                };
-                row(name.to_owned(), QUANTILES.into_iter().map(cell))
-            };
-            let mut rows = vec![latency("from the write", &received.uncorrected)];
-            if self.scheduled {
-                rows.insert(0, latency("from the time due", &received.corrected));
-            }
-            let head = row(String::new(), QUANTILES.iter().map(|(head, _)| (*head).to_owned()));
-            out.push(Table { title: "Latency, µs".into(), head, rows, numbers: true });
+            out.push(latency_table(received, self.scheduled));
         }
-        let plain = |title: &str, lines: Vec<Line>| Table {
-            title: title.into(),
-            head: Vec::new(),
-            rows: lines
-                .into_iter()
-                .map(|(name, text)| vec![name.to_owned(), text.parse().map_or(text, thousands)])
-                .collect(),
-            numbers: false,
-        };
+        let plain = plain_table;
         out.push(plain("Account", self.account_lines()));
         out.push(plain("Cost and generator", [self.target_lines(), self.generator_lines()].concat()));
         out.push(plain("Conditions", self.condition_lines()));
         out
+    }
+}
+
+/// A chart; `end_s` is where a time axis ends.
+fn chart(title: &str, note: &str, x: Scale, y: Scale, end_s: f64, series: Vec<Series>) -> Chart {
+    let x_end = if x == Scale::Seconds { end_s } else { 0.0 };
+    Chart { title: title.into(), note: note.into(), x, y, x_end, series }
+}
+
+/// What a receiver's account shows: latency by percentile and over time, throughput. `planned` is the rate of a constant
+/// schedule and how many seconds it lasted.
+pub(crate) fn reception_charts(
+    name: &str,
+    received: &Received,
+    scheduled: bool,
+    planned: Option<(f64, f64)>,
+    end_s: f64,
+) -> Vec<Chart> {
+    let mut out = Vec::new();
+    let chart = |title: &str, note: &str, x, y, series| chart(title, note, x, y, end_s, series);
+
+    let uncorrected = curve(format!("{name}, from the write"), &received.uncorrected);
+    let (series, note) = if scheduled {
+        let corrected = curve(format!("{name}, from the time due"), &received.corrected);
+        let note = "How late the records were. From the time each was due, a stall counts for every record it \
+                            delayed; from the write, only for those that were under way.";
+        (vec![corrected, uncorrected], note)
+    } else {
+        let note = "How long the records were under way. Written as fast as the program reads, so this is mostly the \
+                            time they waited in buffers.";
+        (vec![uncorrected], note)
+    };
+    out.push(chart("Latency by percentile", note, Scale::Quantile, Scale::Latency, series));
+
+    let timeline = &received.timeline;
+    let width_s = timeline.width_ns() as f64 / 1e9;
+    // The last interval is not over when the last record arrives.
+    let last_s = received.last_ns.unwrap_or(0).saturating_sub(timeline.origin_ns()) as f64 / 1e9;
+    let length_s = |n: usize| (last_s - n as f64 * width_s).clamp(0.0, width_s);
+    let middle = |n: usize| n as f64 * width_s + length_s(n) / 2.0;
+    let of = |name: &str, ns: fn(crate::timeline::Quantiles) -> u64| Series {
+        name: name.into(),
+        points: timeline
+            .points()
+            .enumerate()
+            .map(|(n, point)| (middle(n), point.latency.map(|latency| us(ns(latency)))))
+            .collect(),
+    };
+    let series = vec![of("median", |l| l.p50_ns), of("p99", |l| l.p99_ns), of("max", |l| l.max_ns)];
+    let note = format!(
+        "Of the records that arrived within each {}; a gap is an interval without any.",
+        time(timeline.width_ns())
+    );
+    out.push(chart("Latency over time", &note, Scale::Seconds, Scale::Latency, series));
+
+    // A short rest of an interval says nothing about the rate.
+    let told = |n: usize| n == 0 || length_s(n) >= width_s / 2.0;
+    let arrived = timeline.points().enumerate().filter(|(n, _)| told(*n));
+    let arrived = arrived.map(|(n, point)| (middle(n), point.arrived as f64 / length_s(n).max(1e-6)));
+    let mut series = vec![Series::line("arrived", arrived)];
+    if let Some((rate, planned_s)) = planned {
+        series.push(Series::line("planned", [(0.0, rate), (planned_s, rate)]));
+    }
+    out.push(chart("Throughput over time", "", Scale::Seconds, Scale::Rate, series));
+    out
+}
+
+/// The latencies as a table.
+pub(crate) fn latency_table(received: &Received, scheduled: bool) -> Table {
+    let latency = |name: &str, histogram: &Histogram<u64>| {
+        let cell =
+            |(_, q)| quantile(histogram, q).map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", us(ns)));
+        row(name.to_owned(), QUANTILES.into_iter().map(cell))
+    };
+    let mut rows = vec![latency("from the write", &received.uncorrected)];
+    if scheduled {
+        rows.insert(0, latency("from the time due", &received.corrected));
+    }
+    let head = row(String::new(), QUANTILES.iter().map(|(head, _)| (*head).to_owned()));
+    Table { title: "Latency, µs".into(), head, rows, numbers: true }
+}
+
+/// Lines of the table as a table of the page.
+pub(crate) fn plain_table(title: &str, lines: Vec<Line>) -> Table {
+    Table {
+        title: title.into(),
+        head: Vec::new(),
+        rows: lines
+            .into_iter()
+            .map(|(name, text)| vec![name.to_owned(), text.parse().map_or(text, thousands)])
+            .collect(),
+        numbers: false,
+    }
+}
+
+/// The figures of latency.
+pub(crate) fn latency_figures(received: &Received) -> Vec<Figure> {
+    let named =
+        [("latency, median", 0.5), ("latency, p99", 0.99), ("latency, p99.9", 0.999), ("latency, max", 1.0)];
+    let figure = |(name, q): (&str, f64)| {
+        let text = quantile(&received.corrected, q).map_or_else(|| "-".to_owned(), time);
+        let (value, unit) = text.split_once(' ').unwrap_or((&text, ""));
+        Figure { name: name.into(), value: value.into(), unit: unit.into() }
+    };
+    named.into_iter().map(figure).collect()
+}
+
+/// The verdict on an account, in a sentence.
+pub(crate) fn verdict(tally: &Tally) -> (Tone, String) {
+    match faults(tally) {
+        None => {
+            let all = thousands(tally.sent);
+            (Tone::Good, format!("All {all} records arrived: none lost, torn, doubled or out of order."))
+        }
+        Some(text) => (Tone::Bad, text),
     }
 }
 
@@ -317,7 +349,7 @@ fn curve(name: String, histogram: &Histogram<u64>) -> Series {
 }
 
 /// `part` of `whole` in per cent.
-fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     if part == 0 {
         return "records".to_owned();
     }
@@ -343,7 +375,7 @@ fn time(ns: u64) -> String {
     clippy::cast_sign_loss,
     reason = "a rate is neither negative nor that large"
 )]
-fn rounded(value: f64) -> u64 {
+pub(crate) fn rounded(value: f64) -> u64 {
     value.round() as u64
 }
 

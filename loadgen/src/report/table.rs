@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::{Report, quantile, stop_text, us};
 
 /// A line of the table: a name (empty if it goes on with the last one) and its text.
-pub(super) type Line = (&'static str, String);
+pub(crate) type Line = (&'static str, String);
 
 /// The columns of latencies: head and quantile.
 pub(super) const QUANTILES: [(&str, f64); 7] = [
@@ -25,6 +25,7 @@ pub(super) const QUANTILES: [(&str, f64); 7] = [
 
 impl Report {
     /// The table.
+    #[cfg(test)]
     pub(super) fn table(&self) -> String {
         let mut out = String::new();
         self.conditions_table(&mut out);

@@ -16,7 +16,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::poll::PollFlags;
+use nix::sys::epoll::EpollFlags;
 
 use super::link::{BATCH, Link, Slots, explain};
 use super::window::Window;
@@ -169,11 +169,16 @@ impl Lane {
     }
 
     /// What to wait for at the socket while [`Turn::Peer`] holds.
-    pub(super) fn interest(&self) -> PollFlags {
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::POLLIN, self.listens());
-        flags.set(PollFlags::POLLOUT, !self.rest.is_empty() || self.link.wants_write());
+    pub(super) fn interest(&self) -> EpollFlags {
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLIN, self.listens());
+        flags.set(EpollFlags::EPOLLOUT, !self.rest.is_empty() || self.link.wants_write());
         flags
+    }
+
+    /// Messages that have left.
+    pub(super) fn sent(&self) -> u64 {
+        self.done.sent
     }
 
     /// Sends nothing new.

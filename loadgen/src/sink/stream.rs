@@ -2,7 +2,7 @@
 //!
 //! *Promise:* everything found in one read is judged, then answered with one write; what the peer does not take at
 //! once goes out when it does.
-//! *Law:* one loop polls all connections and waits for none of them; a connection's end, orderly or not, is that
+//! *Law:* one loop waits for all connections at once and asks only those that have something to say; a connection's end, orderly or not, is that
 //! connection's only.
 //!
 //! ```text
@@ -10,14 +10,14 @@
 //!         <── [tls] <── replies (RELP only)
 //! ```
 
+use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use rustls::ServerConfig;
 use socket2::Socket;
 
@@ -26,6 +26,11 @@ use super::{Account, Pace, Quiet, Received, TICK_MS};
 use crate::clock::Clock;
 use crate::deframe::Deframer;
 use crate::relp::Session;
+
+/// Most connections told ready at a time.
+const EVENTS: usize = 256;
+/// What the listener is called among the connections.
+const DOOR: u64 = u64::MAX;
 
 /// What is spoken on a stream.
 #[derive(Debug)]
@@ -48,9 +53,11 @@ pub(super) fn receive(
     quiet: &mut Quiet,
     mut pace: Pace<'_>,
 ) -> io::Result<()> {
-    let mut connections: Vec<Connection> = Vec::new();
-    // Which of them are ready, the listener last.
-    let mut ready: Vec<bool> = Vec::new();
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let mut events = [EpollEvent::empty(); EVENTS];
+    let mut door = EpollFlags::EPOLLIN;
+    epoll.add(listener, EpollEvent::new(door, DOOR))?;
+    let mut connections: HashMap<u64, Connection> = HashMap::new();
     // When the connection at the door is let in.
     let mut admit_ns: Option<u64> = None;
     loop {
@@ -59,35 +66,36 @@ pub(super) fn receive(
         }
         pace.hold(clock);
         let over = account.shared.sent.load(Ordering::Acquire) != u64::MAX;
-        let door =
-            if admit_ns.is_none_or(|at| clock.now() >= at) { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut waiting: Vec<PollFd<'_>> = connections
-            .iter()
-            .map(|open| PollFd::new(open.socket.as_fd(), open.interest()))
-            .chain(std::iter::once(PollFd::new(listener.as_fd(), door)))
-            .collect();
-        match poll(&mut waiting, PollTimeout::from(TICK_MS)) {
+        let mut wanted = EpollFlags::empty();
+        wanted.set(EpollFlags::EPOLLIN, admit_ns.is_none_or(|at| clock.now() >= at));
+        if wanted != door {
+            door = wanted;
+            epoll.modify(listener, &mut EpollEvent::new(door, DOOR))?;
+        }
+        let count = match epoll.wait(&mut events, TICK_MS) {
             Ok(0) | Err(Errno::EINTR) => {
                 if over && quiet.is_over(account, clock.now(), !connections.is_empty()) {
                     break;
                 }
                 continue;
             }
-            Ok(_) => {}
+            Ok(count) => count,
             Err(errno) => return Err(errno.into()),
-        }
-        ready.clear();
-        ready.extend(waiting.iter().map(|fd| fd.any().unwrap_or(true)));
-        drop(waiting);
-
-        // From the back, so that removing one leaves the positions of the others.
-        for index in (0..connections.len()).rev() {
-            if ready[index] && !connections[index].serve(clock, account, quiet, &mut pace) {
-                connections.swap_remove(index).finish(&mut account.received);
+        };
+        let mut knocked = false;
+        for event in &events[..count] {
+            let id = event.data();
+            knocked |= id == DOOR;
+            let Some(connection) = connections.get_mut(&id) else { continue };
+            if connection.serve(clock, account, quiet, &mut pace) {
+                connection.watch(&epoll, id)?;
+            } else if let Some(connection) = connections.remove(&id) {
+                // The kernel takes a closed socket out of the set by itself.
+                connection.finish(&mut account.received);
             }
         }
         account.publish();
-        if ready.last() == Some(&true) {
+        if knocked {
             if pace.accept_delay_ns() > 0 && admit_ns.is_none() {
                 admit_ns = Some(clock.now().saturating_add(pace.accept_delay_ns()));
                 continue;
@@ -97,8 +105,11 @@ pub(super) fn receive(
             loop {
                 match listener.accept() {
                     Ok((socket, _)) => {
+                        let id = account.received.connections;
                         account.received.connections += 1;
-                        connections.push(Connection::new(socket, protocol)?);
+                        let connection = Connection::new(socket, protocol)?;
+                        epoll.add(&connection.socket, EpollEvent::new(connection.watched, id))?;
+                        connections.insert(id, connection);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error)
@@ -114,7 +125,7 @@ pub(super) fn receive(
             }
         }
     }
-    for connection in &connections {
+    for connection in connections.values() {
         connection.finish(&mut account.received);
     }
     Ok(())
@@ -128,6 +139,8 @@ struct Connection {
     bytes: u64,
     /// Nothing more is read; open only until everything said has gone out.
     closing: bool,
+    /// What is waited for.
+    watched: EpollFlags,
 }
 
 impl Connection {
@@ -138,16 +151,28 @@ impl Connection {
         let tls = protocol.tls.as_ref().map(Tls::new).transpose()?;
         let intake =
             if protocol.relp { Intake::Relp(Session::new()) } else { Intake::Messages(Deframer::new()) };
-        Ok(Self { socket, tls, intake, bytes: 0, closing: false })
+        // A new one has nothing to say: whoever connects begins.
+        let watched = EpollFlags::EPOLLIN;
+        Ok(Self { socket, tls, intake, bytes: 0, closing: false, watched })
     }
 
     /// What to wait for.
-    fn interest(&self) -> PollFlags {
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::POLLIN, !self.closing);
+    fn interest(&self) -> EpollFlags {
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLIN, !self.closing);
         let speaking = self.intake.has_replies() || self.tls.as_ref().is_some_and(Tls::wants_write);
-        flags.set(PollFlags::POLLOUT, speaking);
+        flags.set(EpollFlags::EPOLLOUT, speaking);
         flags
+    }
+
+    /// Waits for something else if it has changed.
+    fn watch(&mut self, epoll: &Epoll, id: u64) -> io::Result<()> {
+        let wanted = self.interest();
+        if wanted != self.watched {
+            self.watched = wanted;
+            epoll.modify(&self.socket, &mut EpollEvent::new(wanted, id))?;
+        }
+        Ok(())
     }
 
     /// One read, all the messages in it, and as much of the replies as the peer takes. Returns whether the
@@ -318,7 +343,7 @@ mod tests {
         connection.intake.replies().unwrap().extend(&said);
 
         assert!(!connection.flush().unwrap());
-        assert!(connection.interest().contains(PollFlags::POLLIN | PollFlags::POLLOUT));
+        assert!(connection.interest().contains(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT));
         let mut heard = Vec::new();
         let mut room = [0; 10_000];
         while heard.len() < said.len() {
@@ -327,6 +352,6 @@ mod tests {
             connection.flush().unwrap();
         }
         assert_eq!(heard, said);
-        assert_eq!(connection.interest(), PollFlags::POLLIN);
+        assert_eq!(connection.interest(), EpollFlags::EPOLLIN);
     }
 }

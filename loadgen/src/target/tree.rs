@@ -15,6 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::clock::Clock;
+use crate::family;
 
 /// Most samples kept.
 const MOST: usize = 1200;
@@ -35,7 +36,6 @@ pub(crate) struct Sample {
 /// Watches the tree, see the module.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    root: Pid,
     /// Children of this process that are not the target's.
     others: Vec<Pid>,
     samples: Vec<Sample>,
@@ -47,10 +47,9 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// A watcher of the tree that begins at the child `root`; `others` are the children this process has besides.
-    pub(super) fn new(root: Pid, others: Vec<Pid>) -> Self {
+    /// A watcher of what this process starts; `others` are the children it had before.
+    pub(super) fn new(others: Vec<Pid>) -> Self {
         Self {
-            root,
             others,
             samples: Vec::with_capacity(MOST),
             period_ns: FIRST_PERIOD_NS,
@@ -97,20 +96,14 @@ impl Watcher {
         }
     }
 
-    /// The processes alive: descendants of this one, or, where the kernel does not name children, the root.
+    /// The processes alive: the target, what it started, and its orphans.
     pub(super) fn tree(&self) -> Vec<Pid> {
-        let mut found = self.own();
-        let mut next = 0;
-        while let Some(pid) = found.get(next) {
-            found.extend(children(*pid).unwrap_or_default());
-            next += 1;
-        }
-        found
+        family::grown(self.own())
     }
 
     /// The target, if it is not yet reaped, and its orphans.
     pub(super) fn own(&self) -> Vec<Pid> {
-        let mut own = children(Pid::this()).unwrap_or_else(|| vec![self.root]);
+        let mut own = family::children(Pid::this());
         own.retain(|pid| !self.others.contains(pid));
         own
     }
@@ -136,22 +129,6 @@ fn cpu_ns(pid: Pid) -> Option<u64> {
     let clock = ClockId::pid_cpu_clock_id(pid).ok()?;
     let time = clock_gettime(clock).ok()?;
     Some(time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
-}
-
-/// The children of all threads of `pid`; `None` if it is gone or the kernel does not tell.
-pub(super) fn children(pid: Pid) -> Option<Vec<Pid>> {
-    let mut found = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-        match fs::read_to_string(task.path().join("children")) {
-            Ok(pids) => {
-                found.extend(pids.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
-            }
-            // A thread that has just ended is no reason to forget the others.
-            Err(_) if task.path().exists() => return None,
-            Err(_) => {}
-        }
-    }
-    Some(found)
 }
 
 /// The memory lines of `/proc/PID/status`.
@@ -208,9 +185,9 @@ mod tests {
         std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line)
             .unwrap();
         let root = Pid::from_raw(i32::try_from(shell.id()).unwrap());
-        let mut watcher = Watcher::new(root, Vec::new());
+        let mut watcher = Watcher::new(Vec::new());
         watcher.look(&Clock::start());
-        let grandchildren = children(root).unwrap();
+        let grandchildren = family::children(root);
         assert_eq!(grandchildren.len(), 1);
         assert!(watcher.tree().contains(&grandchildren[0]), "{:?}", watcher.tree());
         assert!(watcher.processes() >= 2);
@@ -221,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_long_run_keeps_its_samples_few() {
-        let mut watcher = Watcher::new(Pid::this(), Vec::new());
+        let mut watcher = Watcher::new(Vec::new());
         watcher.samples = (0..1200).map(|n| Sample { at_ns: n, cpu_ns: n, rss_kib: 1 }).collect();
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         watcher.look(&Clock::start());
