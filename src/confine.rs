@@ -2,7 +2,7 @@
 //!
 //! Promise: after [`apply`] this process can read the files that reload and reconnect need and no others, write none
 //! but its handover's, connect over TCP to the configured ports only, start no program and no process, gain no
-//! executable memory, signal nobody, and leaves no image of its memory; as far as the kernel is new enough, which it
+//! memory that is both written and run, signal nobody, and leaves no image of its memory; as far as the kernel is new enough, which it
 //! says. Law: called once, after root is given up, before the first thread starts and the first byte is read, since
 //! Landlock and seccomp hold for the calling thread and those that it starts.
 
@@ -55,6 +55,10 @@ const ALWAYS: &[&str] = &["/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom
 /// Descriptors: look-ups on up to 64 threads, and the relay's own.
 const DESCRIPTORS: u64 = 256;
 
+/// Receivers, and bytes of queues, that a reload may add: the limits have room for them.
+const MORE_RECEIVERS: usize = 16;
+const MORE_QUEUE: usize = 512 << 20;
+
 /// Memory beyond the queues: the allocator's first block (1 GiB of addresses), stacks of threads, libraries.
 const MEMORY: u64 = 3 << 30;
 
@@ -66,6 +70,24 @@ pub struct Confinement {
     open: Vec<PathBuf>,
     file: Option<PathBuf>,
     resolver: bool,
+    bounds: Bounds,
+}
+
+/// What the limits are made for.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    receivers: usize,
+    /// Bytes.
+    queues: usize,
+}
+
+impl Bounds {
+    fn of(config: &Config) -> Self {
+        Self {
+            receivers: config.destinations.iter().map(|d| d.route.members().len()).sum(),
+            queues: config.destinations.iter().map(|d| d.queue_bytes(false)).sum(),
+        }
+    }
 }
 
 /// What is needed beside what the configuration says.
@@ -90,11 +112,28 @@ impl Confinement {
     /// # Errors
     /// A sentence that names what it lacks.
     pub fn admits(&self, config: &Config) -> Result<(), String> {
+        if self.enforced.seccomp == "enforced" {
+            let (old, new) = (self.bounds, Bounds::of(config));
+            let what = if new.receivers > old.receivers + MORE_RECEIVERS {
+                "descriptors for so many more receivers"
+            } else if new.queues > old.queues + MORE_QUEUE {
+                "memory for so much larger queues"
+            } else {
+                ""
+            };
+            if !what.is_empty() {
+                return Err(format!(
+                    "it needs {what}, which are bounded at the start; start the relay again for this change"
+                ));
+            }
+        }
         if self.enforced.landlock == 0 {
             return Ok(());
         }
         let open = |file: &Path| {
-            std::path::absolute(file).is_ok_and(|file| self.open.iter().any(|dir| file.starts_with(dir)))
+            folders(file).iter().all(|folder| {
+                folder.canonicalize().is_ok_and(|real| self.open.iter().any(|dir| real.starts_with(dir)))
+            })
         };
         let mut new = Needs::of(config, self.file.as_deref(), self.resolver);
         if !self.enforced.tcp_ports {
@@ -116,15 +155,21 @@ impl Confinement {
 pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<Confinement, String> {
     let Around { file, resolver, handover } = around;
     let needs = Needs::of(config, file.as_deref(), resolver);
-    let mut confinement =
-        Confinement { enforced: Enforced::default(), needs, open: Vec::new(), file, resolver };
+    let mut confinement = Confinement {
+        enforced: Enforced::default(),
+        needs,
+        open: Vec::new(),
+        file,
+        resolver,
+        bounds: Bounds::of(config),
+    };
     if config.confine == Confine::Off {
         warn!("confine = \"off\": a relay that is taken over can do what its account can");
         return Ok(confinement);
     }
     confinement.enforced.no_dumps = no_dumps();
     confinement.enforced.memory = sys::refuse_new_code().is_ok();
-    bound(config);
+    bound(confinement.bounds);
     let mut missing = Vec::new();
     if config.confine != Confine::Log {
         match shut_files_and_ports(&confinement.needs, handover) {
@@ -137,13 +182,17 @@ pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<C
             Err(error) => missing.push(format!("Landlock: {error}")),
         }
         match confinement.enforced.landlock {
-            0 if missing.is_empty() => missing.push("Landlock (files): the kernel has none".to_owned()),
+            0 if missing.is_empty() => {
+                missing.push(
+                    "Landlock (files): it has none, or it is off (boot with lsm=landlock,...)".to_owned(),
+                );
+            }
             1..4 => info!("confine: this kernel's Landlock knows no TCP ports (Linux 6.7)"),
             _ => {}
         }
     }
     let mode = if config.confine == Confine::Log { Mode::Log } else { Mode::Enforce };
-    match shut_calls(mode) {
+    match shut_calls(mode, confinement.needs.names) {
         Ok(()) => confinement.enforced.seccomp = if mode == Mode::Log { "log" } else { "enforced" },
         Err(error) => missing.push(format!("seccomp (system calls): {error}")),
     }
@@ -154,7 +203,7 @@ pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<C
     let missing = missing.join("; ");
     match config.confine {
         Confine::Require => Err(format!(
-            "confine = \"require\", but this kernel lacks {missing}; use a newer one, or confine = \"auto\""
+            "confine = \"require\", but this kernel lacks {missing}; mend that, or confine = \"auto\""
         )),
         _ => {
             warn!("confine: {}; not enforced: {missing}", confinement.enforced);
@@ -171,14 +220,13 @@ fn no_dumps() -> bool {
 }
 
 /// Bounds descriptors and memory: a fault of ours must not become one of the host.
-fn bound(config: &Config) {
-    let members: usize = config.destinations.iter().map(|d| d.route.members().len()).sum();
-    let queues: usize = config.destinations.iter().map(|d| d.queue_bytes(false)).sum();
+fn bound(bounds: Bounds) {
     // Batches are up to a third larger than what is counted of them; the handover is read into as much again.
-    let memory = MEMORY + 2 * queues as u64;
-    for (resource, limit) in
-        [(Resource::RLIMIT_NOFILE, DESCRIPTORS + 8 * members as u64), (Resource::RLIMIT_DATA, memory)]
-    {
+    let memory = MEMORY + 2 * bounds.queues as u64;
+    for (resource, limit) in [
+        (Resource::RLIMIT_NOFILE, DESCRIPTORS + 8 * bounds.receivers as u64),
+        (Resource::RLIMIT_DATA, memory),
+    ] {
         // A lower one that is set already stays.
         let set = getrlimit(resource)
             .and_then(|(soft, hard)| setrlimit(resource, limit.min(soft), limit.min(hard)));
@@ -188,9 +236,9 @@ fn bound(config: &Config) {
     }
 }
 
-fn shut_calls(mode: Mode) -> Result<(), String> {
-    for filter in calls::filters(mode)? {
-        sys::install_seccomp(&filter).map_err(|error| error.to_string())?;
+fn shut_calls(mode: Mode, names: bool) -> Result<(), String> {
+    for filter in calls::filters(mode, names)? {
+        sys::install_seccomp(&filter.program, filter.logs).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
@@ -199,20 +247,23 @@ fn shut_files_and_ports(
     needs: &Needs,
     handover: Option<BorrowedFd<'_>>,
 ) -> Result<(RestrictionStatus, Vec<PathBuf>), RulesetError> {
-    let mut open: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
+    let mut wanted: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
     if needs.names {
-        open.extend(NAME_SERVICE.iter().map(PathBuf::from));
+        wanted.extend(NAME_SERVICE.iter().map(PathBuf::from));
     }
     if needs.authorities {
-        open.extend(AUTHORITIES.iter().map(PathBuf::from));
+        wanted.extend(AUTHORITIES.iter().map(PathBuf::from));
         // rustls-native-certs looks there first.
-        open.extend(
-            ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from),
-        );
+        let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+        for path in named.flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>()) {
+            wanted.extend(folders(&path));
+            wanted.push(path);
+        }
     }
-    open.extend(needs.files.iter().flat_map(|file| folders(file)));
-    open.sort();
-    open.dedup();
+    wanted.extend(needs.files.iter().flat_map(|file| folders(file)));
+    wanted.sort();
+    wanted.dedup();
+    let mut open = Vec::new();
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let keep = AccessFs::ReadFile
         | AccessFs::WriteFile
@@ -225,10 +276,11 @@ fn shut_files_and_ports(
         .handle_access(AccessNet::from_all(TRIED))?
         .scope(Scope::from_all(TRIED))?
         .create()?;
-    for path in &open {
-        if let Ok(fd) = PathFd::new(path) {
+    for path in wanted {
+        if let Ok(fd) = PathFd::new(&path) {
             let access: BitFlags<AccessFs> = if path.is_dir() { read } else { AccessFs::ReadFile.into() };
             ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
+            open.extend(path.canonicalize());
         }
     }
     if let Some(folder) = handover {
@@ -240,21 +292,22 @@ fn shut_files_and_ports(
     Ok((ruleset.restrict_self()?, open))
 }
 
-/// The folder of `file` as it is named and as it is, or what is nearest to it of what exists: it may be made later.
-/// The root folder is never opened for that.
+/// The folder of `file` as it is named and as it is, or what is nearest to it of what exists, since it may be made
+/// later; and the folders of all links on the way, which may be turned to another place below. The root folder is
+/// never opened for that.
 fn folders(file: &Path) -> Vec<PathBuf> {
     let named = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    let real = named.canonicalize().ok();
     let nearest = |path: &Path| {
         let ancestors = path.ancestors().skip(1).take_while(|dir| *dir != Path::new("/"));
         ancestors.filter(|dir| dir.is_dir()).map(Path::to_path_buf).next()
     };
+    let links = named.ancestors().skip(1).filter(|path| path.is_symlink());
+    let mut paths: Vec<PathBuf> = [named.clone()].into_iter().chain(named.canonicalize()).collect();
+    paths.extend(links.filter(|link| nearest(link).is_some()).map(Path::to_path_buf));
     // A file in the root folder stands for itself, and cannot be replaced.
-    [Some(&named), real.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|path| nearest(path).unwrap_or_else(|| path.clone()))
-        .collect()
+    let mut found: Vec<_> = paths.iter().map(|path| nearest(path).unwrap_or_else(|| path.clone())).collect();
+    found.dedup();
+    found
 }
 
 /// The version that is enforced; 0: none.
@@ -280,6 +333,12 @@ mod tests {
         std::os::unix::fs::symlink(dir.join("real/ca.pem"), dir.join("named/ca.pem")).unwrap();
         assert_eq!(folders(&dir.join("named/ca.pem")), [dir.join("named"), dir.join("real")]);
         assert_eq!(folders(&dir.join("later/deep/ca.pem")), std::slice::from_ref(&dir));
+        std::os::unix::fs::symlink("real", dir.join("current")).unwrap();
+        // `current` may be turned to another folder beside it.
+        assert_eq!(
+            folders(&dir.join("current/ca.pem")),
+            [dir.join("current"), dir.join("real"), dir.clone()]
+        );
         assert_eq!(folders(Path::new("/ca.pem")), [Path::new("/ca.pem")], "never the root folder");
     }
 }

@@ -214,20 +214,22 @@ fn check_confinement(options: &Options) -> u8 {
             .stdin(Stdio::null())
             .output();
         let (refused, why) = match &tried {
-            Err(error) => (false, error.to_string()),
+            Err(error) => (None, error.to_string()),
             Ok(output) => match (output.status.code(), output.status.signal()) {
-                (_, Some(libc::SIGSYS)) => (true, "the process is ended (SIGSYS)".to_owned()),
+                (_, Some(libc::SIGSYS)) => (Some(true), "the process is ended (SIGSYS)".to_owned()),
                 (Some(code), _) if code == i32::from(REFUSED) => {
-                    (true, String::from_utf8_lossy(&output.stdout).trim().to_owned())
+                    (Some(true), String::from_utf8_lossy(&output.stdout).trim().to_owned())
                 }
-                (Some(0), _) => (false, "it can".to_owned()),
-                _ => {
-                    (false, format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
-                }
+                (Some(0), _) => (Some(false), "it can".to_owned()),
+                _ => (None, format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())),
             },
         };
-        all_refused &= refused;
-        let verdict = if refused { "refused" } else { "ALLOWED" };
+        all_refused &= refused == Some(true);
+        let verdict = match refused {
+            Some(true) => "refused",
+            Some(false) => "ALLOWED",
+            None => "UNKNOWN",
+        };
         let _ = writeln!(out, "{verdict}  {:<52} {why}", attempt.what);
     }
     if all_refused { 0 } else { UNAVAILABLE }
@@ -252,10 +254,11 @@ fn attempt(options: &Options, name: &str) -> u8 {
     }
     match attempt.make(&before) {
         Ok(()) => 0,
-        Err(error) => {
+        Err(error) if attempt.is_refusal(&error) => {
             let _ = writeln!(io::stdout(), "{error}");
             REFUSED
         }
+        Err(error) => complain(&format!("could not be tried: {error}")),
     }
 }
 

@@ -286,12 +286,12 @@ pub fn refuse_new_code() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Puts a filter of system calls in force for this thread and those that it starts (seccomp(2)); what it refuses is
-/// logged by the kernel (SECCOMP_FILTER_FLAG_LOG, Linux 4.14). no_new_privs must be set.
+/// Puts a filter of system calls in force for this thread and those that it starts (seccomp(2)). If it `logs`, the
+/// kernel logs what it refuses (SECCOMP_FILTER_FLAG_LOG, Linux 4.14). no_new_privs must be set.
 ///
 /// # Errors
 /// The kernel has no filters, or refuses this one.
-pub fn install_seccomp(filter: &[seccompiler::sock_filter]) -> io::Result<()> {
+pub fn install_seccomp(filter: &[seccompiler::sock_filter], logs: bool) -> io::Result<()> {
     let length =
         libc::c_ushort::try_from(filter.len()).map_err(|_| io::Error::other("the filter is too long"))?;
     // The fields of both are those of the kernel's struct sock_filter (linux/filter.h).
@@ -301,7 +301,7 @@ pub fn install_seccomp(filter: &[seccompiler::sock_filter]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_LOG,
+            if logs { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 },
             &raw const program,
         )
     };
@@ -324,6 +324,14 @@ pub fn writable_code() -> io::Result<()> {
     // SAFETY: the page was mapped just now, and nobody else knows it.
     unsafe { libc::munmap(page, PAGE) };
     Ok(())
+}
+
+/// Opens a socket of Multipath TCP (RFC 8684), and closes it.
+///
+/// # Errors
+/// It is refused.
+pub fn mptcp_socket() -> io::Result<()> {
+    open_and_close(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)
 }
 
 /// Opens a netlink socket to the kernel's audit, and closes it.

@@ -25,6 +25,8 @@ pub struct Attempt {
     /// To people.
     pub what: &'static str,
     make: fn(&Before) -> io::Result<()>,
+    /// The answers that are refusals; with any other it could not be tried. None: the process has to be ended.
+    refusals: &'static [i32],
 }
 
 /// What has to be found out before.
@@ -54,40 +56,52 @@ impl Attempt {
     /// Tries it.
     ///
     /// # Errors
-    /// It was refused, with the kernel's word.
+    /// The kernel's word.
     pub fn make(&self, before: &Before) -> io::Result<()> {
         (self.make)(before)
+    }
+
+    /// True if `error` means that it is refused.
+    pub fn is_refusal(&self, error: &io::Error) -> bool {
+        error.raw_os_error().is_none_or(|errno| self.refusals.contains(&errno))
     }
 }
 
 /// All attempts.
 pub const ATTEMPTS: &[Attempt] = &[
-    Attempt {
-        name: "exec",
-        what: "become another program",
-        make: |_| Ok(execv(c"/bin/true", &[c"true"]).map(drop)?),
-    },
-    Attempt {
-        name: "process",
-        what: "start a process",
-        make: |_| Command::new("/bin/true").status().map(drop),
-    },
-    Attempt { name: "read", what: "read another file", make: |before| File::open(&before.program).map(drop) },
-    Attempt { name: "write", what: "write another file", make: write },
-    Attempt { name: "connect", what: "connect to another TCP port", make: connect },
-    Attempt {
-        name: "listen",
-        what: "take TCP connections",
-        make: |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop),
-    },
-    Attempt { name: "raw", what: "open a raw or packet socket", make: |_| sys::packet_socket() },
-    Attempt { name: "audit", what: "speak with the kernel's audit", make: |_| sys::audit_socket() },
-    Attempt { name: "signal", what: "signal another process", make: |_| Ok(kill(getppid(), None)?) },
-    Attempt { name: "trace", what: "watch another process", make: |_| Ok(ptrace::attach(getppid())?) },
-    Attempt { name: "root", what: "become root again", make: |_| Ok(setuid(Uid::from_raw(0))?) },
-    Attempt { name: "code", what: "run memory that it has written", make: |_| sys::writable_code() },
-    Attempt { name: "dump", what: "leave its memory in a core file, or to its account", make: dump },
+    attempt("exec", "become another program", |_| Ok(execv(c"/bin/true", &[c"true"]).map(drop)?), &[]),
+    attempt("process", "start a process", |_| Command::new("/bin/true").status().map(drop), &[libc::ENOSYS]),
+    attempt("read", "read another file", |before| File::open(&before.program).map(drop), &[libc::EACCES]),
+    attempt("write", "write another file", write, &[libc::EACCES]),
+    attempt("connect", "connect to another TCP port", connect, &[libc::EACCES]),
+    attempt("listen", "take TCP connections", listen, &[libc::EACCES, libc::ENOSYS]),
+    attempt("mptcp", "connect by Multipath TCP", |_| sys::mptcp_socket(), &[libc::ENOSYS]),
+    attempt("raw", "open a raw or packet socket", |_| sys::packet_socket(), &[libc::ENOSYS, libc::EPERM]),
+    attempt("audit", "speak with the kernel's audit", |_| sys::audit_socket(), &[libc::ENOSYS]),
+    attempt("signal", "signal another process", |_| Ok(kill(getppid(), None)?), &[libc::EPERM]),
+    attempt("trace", "watch another process", |_| Ok(ptrace::attach(getppid())?), &[libc::EPERM]),
+    attempt("root", "become root again", |_| Ok(setuid(Uid::from_raw(0))?), &[libc::EPERM]),
+    attempt(
+        "code",
+        "run memory that it has written",
+        |_| sys::writable_code(),
+        &[libc::ENOSYS, libc::EACCES],
+    ),
+    attempt("dump", "leave its memory in a core file, or to its account", dump, &[]),
 ];
+
+const fn attempt(
+    name: &'static str,
+    what: &'static str,
+    make: fn(&Before) -> io::Result<()>,
+    refusals: &'static [i32],
+) -> Attempt {
+    Attempt { name, what, make, refusals }
+}
+
+fn listen(_before: &Before) -> io::Result<()> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop)
+}
 
 fn write(before: &Before) -> io::Result<()> {
     File::options().write(true).create_new(true).open(&before.outside)?;

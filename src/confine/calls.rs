@@ -22,23 +22,39 @@ pub(super) struct Call {
     pub(super) who: &'static str,
 }
 
-/// `argument[at] & mask == is`, in its lower 32 bits.
+/// What one argument has to be.
 struct Argument {
     at: u8,
-    mask: u32,
-    is: u32,
+    is: Value,
+}
+
+enum Value {
+    /// In the lower 32 bits, of which only those in the mask count.
+    Bits { mask: u32, is: u32 },
+    /// All 64 bits 0: no pointer.
+    Null,
+    /// This process.
+    OwnPid,
 }
 
 const fn is(at: u8, value: u32) -> Argument {
-    Argument { at, mask: u32::MAX, is: value }
+    Argument { at, is: Value::Bits { mask: u32::MAX, is: value } }
 }
 
 const fn lacks(at: u8, bits: u32) -> Argument {
-    Argument { at, mask: bits, is: 0 }
+    Argument { at, is: Value::Bits { mask: bits, is: 0 } }
 }
 
 const fn has(at: u8, bits: u32) -> Argument {
-    Argument { at, mask: bits, is: bits }
+    Argument { at, is: Value::Bits { mask: bits, is: bits } }
+}
+
+const fn null(at: u8) -> Argument {
+    Argument { at, is: Value::Null }
+}
+
+const fn own_pid(at: u8) -> Argument {
+    Argument { at, is: Value::OwnPid }
 }
 
 macro_rules! calls {
@@ -58,6 +74,9 @@ const AF_UNIX: u32 = 1;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 const AF_NETLINK: u32 = 16;
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+const MSG_FASTOPEN: u32 = 0x2000_0000;
 const NETLINK_ROUTE: u32 = 0;
 const PROT_WRITE: u32 = 2;
 const PROT_EXEC: u32 = 4;
@@ -68,6 +87,11 @@ const NAMESPACES: u32 = 0x7e02_0080;
 const PR_GET_DUMPABLE: u32 = 3;
 const PR_SET_NAME: u32 = 15;
 const PR_SET_VMA: u32 = 0x5356_4d41;
+const F_GETFD: u32 = 1;
+const F_SETFD: u32 = 2;
+const F_GETFL: u32 = 3;
+const F_SETFL: u32 = 4;
+const F_DUPFD_CLOEXEC: u32 = 1030;
 const FIONREAD: u32 = 0x541b;
 const FIONBIO: u32 = 0x5421;
 
@@ -82,16 +106,22 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_recvfrom => "input from auditd's socket; answers of receivers; DNS",
     SYS_recvmsg => "the error queue of UDP; DNS and netlink answers of the name service",
     SYS_recvmmsg => "glibc's resolver",
-    SYS_sendto => "one datagram; stream sockets; DNS; diagnostics to /dev/log",
-    SYS_sendmsg => "stream sockets, several buffers at once",
-    SYS_sendmmsg => "many datagrams at once; glibc's resolver",
+    // MSG_FASTOPEN connects without asking Landlock.
+    SYS_sendto when &[&[lacks(3, MSG_FASTOPEN)]] => "one datagram; stream sockets; DNS; diagnostics to /dev/log",
+    SYS_sendmsg when &[&[lacks(2, MSG_FASTOPEN)]] => "stream sockets, several buffers at once",
+    SYS_sendmmsg when &[&[lacks(3, MSG_FASTOPEN)]] => "many datagrams at once; glibc's resolver",
     SYS_close => "everything",
     SYS_lseek => "the report, written in place",
     // Sockets.
     SYS_socket when &[
         &[is(0, AF_UNIX)],
-        &[is(0, AF_INET)],
-        &[is(0, AF_INET6)],
+        // TCP and UDP. MPTCP connects without asking Landlock.
+        &[is(0, AF_INET), is(2, 0)],
+        &[is(0, AF_INET), is(2, TCP)],
+        &[is(0, AF_INET), is(2, UDP)],
+        &[is(0, AF_INET6), is(2, 0)],
+        &[is(0, AF_INET6), is(2, TCP)],
+        &[is(0, AF_INET6), is(2, UDP)],
         // Not NETLINK_AUDIT, nor any other.
         &[is(0, AF_NETLINK), is(2, NETLINK_ROUTE)],
     ] => "connections; glibc asking which address families there are",
@@ -125,6 +155,7 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_clock_gettime => "all timers",
     SYS_clock_getres => "glibc",
     SYS_gettimeofday => "glibc's resolver",
+    #[cfg(target_arch = "x86_64")]
     SYS_time => "glibc",
     SYS_adjtimex => "timeQuality: is the clock synchronised",
     SYS_clock_adjtime => "timeQuality: is the clock synchronised",
@@ -151,7 +182,14 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_fgetxattr => "access lists of configuration and keys",
     SYS_getcwd => "relative paths",
     SYS_getdents64 => "the system's folder of authorities",
-    SYS_fcntl => "duplicates of descriptors, non-blocking mode",
+    // Not F_SETOWN and F_SETSIG, which send signals.
+    SYS_fcntl when &[
+        &[is(1, F_GETFD)],
+        &[is(1, F_SETFD)],
+        &[is(1, F_GETFL)],
+        &[is(1, F_SETFL)],
+        &[is(1, F_DUPFD_CLOEXEC)],
+    ] => "duplicates of descriptors, non-blocking mode",
     SYS_flock => "the handover's lock",
     SYS_fsync => "the handover",
     SYS_fdatasync => "the handover",
@@ -161,7 +199,7 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_unlinkat => "the handover",
     SYS_ioctl when &[&[is(1, FIONREAD)], &[is(1, FIONBIO)]] => "how much input waits; glibc's resolver",
     // Memory: nothing becomes executable that can be, or could be, written.
-    SYS_mmap when &[&[lacks(2, PROT_EXEC)], &[lacks(2, PROT_WRITE)]] => "memory; libraries of the name service",
+    SYS_mmap when &[&[lacks(2, PROT_EXEC)]] => "memory; see LIBRARIES",
     SYS_mprotect when &[&[lacks(2, PROT_EXEC)]] => "memory of threads; the dynamic loader",
     SYS_munmap => "memory",
     SYS_mremap => "memory",
@@ -176,7 +214,7 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_rseq => "a new thread",
     SYS_sigaltstack => "a new thread, against overflow of its stack",
     SYS_sched_getaffinity => "a new thread: where its stack lies; arenas of glibc's malloc",
-    SYS_prlimit64 when &[&[is(0, 0), is(2, 0)]] => "a new thread: the size of the stack (read only)",
+    SYS_prlimit64 when &[&[is(0, 0), null(2)]] => "a new thread: the size of the stack (read only)",
     SYS_prctl when &[&[is(0, PR_SET_NAME)], &[is(0, PR_SET_VMA)], &[is(0, PR_GET_DUMPABLE)]]
         => "names of threads and of memory; check --confinement",
     SYS_gettid => "threads",
@@ -186,7 +224,7 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_rt_sigaction => "the end by abort(3)",
     SYS_rt_sigprocmask => "a new thread",
     SYS_rt_sigreturn => "handlers for the overflow of a stack",
-    SYS_tgkill => "abort(3)",
+    SYS_tgkill when &[&[own_pid(0)]] => "abort(3)",
     // Who am I.
     SYS_getpid => "messages; abort(3)",
     SYS_getppid => "is auditd still there",
@@ -197,6 +235,11 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_uname => "the name service",
     SYS_sysinfo => "glibc",
     SYS_getrandom => "TLS; glibc; hash maps",
+};
+
+/// In place of the same call in [`ALLOWED`] where names are looked up: modules of the name service are libraries.
+const LIBRARIES: &[Call] = calls! {
+    SYS_mmap when &[&[lacks(2, PROT_EXEC)], &[lacks(2, PROT_WRITE)]] => "memory; libraries of the name service",
 };
 
 macro_rules! numbers {
@@ -227,21 +270,28 @@ pub(super) enum Mode {
     Log,
 }
 
-/// The filters of `mode`, in the order in which they are to be installed.
+/// A filter, and whether the kernel logs what it refuses.
+pub(super) struct Filter {
+    pub(super) program: BpfProgram,
+    pub(super) logs: bool,
+}
+
+/// The filters of `mode`, in the order in which they are to be installed. `names`: names are looked up.
 ///
 /// # Errors
 /// This processor is none that filters can be made for.
-pub(super) fn filters(mode: Mode) -> Result<Vec<BpfProgram>, String> {
+pub(super) fn filters(mode: Mode, names: bool) -> Result<Vec<Filter>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{error}");
     let arch =
         || std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| failed(&error));
-    let program = |rules, otherwise, matching| -> Result<BpfProgram, String> {
-        SeccompFilter::new(rules, otherwise, matching, arch()?)
-            .and_then(TryInto::try_into)
-            .map_err(|error| failed(&error))
+    let filter = |rules, otherwise, matching, logs| -> Result<Filter, String> {
+        let program = SeccompFilter::new(rules, otherwise, matching, arch()?).and_then(TryInto::try_into);
+        Ok(Filter { program: program.map_err(|error| failed(&error))?, logs })
     };
+    let plain =
+        |numbers: &[c_long]| numbers.iter().map(|number| (*number, Vec::new())).collect::<BTreeMap<_, _>>();
     let mut allowed = BTreeMap::new();
-    for call in ALLOWED {
+    for call in ALLOWED.iter().chain(if names { LIBRARIES } else { &[] }) {
         let mut rules = Vec::new();
         for all in call.when {
             let conditions: Result<Vec<_>, _> = all.iter().map(Argument::condition).collect();
@@ -250,23 +300,28 @@ pub(super) fn filters(mode: Mode) -> Result<Vec<BpfProgram>, String> {
         }
         allowed.insert(call.number, rules);
     }
-    let refused = match mode {
-        Mode::Enforce => SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
-        Mode::Log => SeccompAction::Log,
-    };
+    let unknown = || SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let refused = if mode == Mode::Enforce { unknown() } else { SeccompAction::Log };
     let mut filters = Vec::new();
     if mode == Mode::Enforce {
-        let fatal: BTreeMap<_, _> = FATAL.iter().map(|number| (*number, Vec::new())).collect();
-        filters.push(program(fatal, SeccompAction::Allow, SeccompAction::KillProcess)?);
+        filters.push(filter(plain(FATAL), SeccompAction::Allow, SeccompAction::KillProcess, true)?);
     }
-    filters.push(program(allowed, refused, SeccompAction::Allow)?);
+    // glibc tries it for every thread: a record for each would hide the others. So a filter of its own refuses it in
+    // silence, and the list lets it pass. The list comes last, since it has no place for seccomp(2) itself.
+    filters.push(filter(plain(&[libc::SYS_clone3]), SeccompAction::Allow, unknown(), false)?);
+    allowed.insert(libc::SYS_clone3, Vec::new());
+    filters.push(filter(allowed, refused, SeccompAction::Allow, true)?);
     Ok(filters)
 }
 
 impl Argument {
     fn condition(&self) -> Result<SeccompCondition, seccompiler::BackendError> {
-        let equal = SeccompCmpOp::MaskedEq(u64::from(self.mask));
-        SeccompCondition::new(self.at, SeccompCmpArgLen::Dword, equal, u64::from(self.is))
+        let (length, mask, value) = match self.is {
+            Value::Bits { mask, is } => (SeccompCmpArgLen::Dword, u64::from(mask), u64::from(is)),
+            Value::Null => (SeccompCmpArgLen::Qword, u64::MAX, 0),
+            Value::OwnPid => (SeccompCmpArgLen::Dword, u64::from(u32::MAX), u64::from(std::process::id())),
+        };
+        SeccompCondition::new(self.at, length, SeccompCmpOp::MaskedEq(mask), value)
     }
 }
 
@@ -287,7 +342,9 @@ mod tests {
 
     #[test]
     fn filters_can_be_made_for_this_processor() {
-        assert_eq!(filters(Mode::Enforce).unwrap().len(), 2);
-        assert_eq!(filters(Mode::Log).unwrap().len(), 1);
+        for names in [true, false] {
+            assert_eq!(filters(Mode::Enforce, names).unwrap().len(), 3);
+            assert_eq!(filters(Mode::Log, names).unwrap().len(), 2);
+        }
     }
 }

@@ -150,7 +150,8 @@ impl Files<'_> {
             Fault::Io(error) => {
                 let hint = match error.kind() {
                     io::ErrorKind::PermissionDenied => {
-                        "; the relay reads it without root: give its group the right (chgrp, chmod 0640)"
+                        "; the relay reads it without root: give its group the right (chgrp, chmod 0640). If it lies in \
+                     another folder than at the start, confinement has shut that: start the relay again"
                     }
                     io::ErrorKind::NotFound => "; it is looked for again before each connection",
                     _ => "",
