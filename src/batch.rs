@@ -74,6 +74,8 @@ pub struct Batch {
     pub announced: Gap,
     /// The skipped bytes that notices in this batch announce.
     pub announced_skipped: u64,
+    /// Records of the relay's own system calls are among the messages: each further call makes another.
+    pub echoes: bool,
 }
 
 impl Batch {
@@ -143,6 +145,7 @@ impl Batch {
         self.records += other.records;
         self.announced.merge(other.announced);
         self.announced_skipped += other.announced_skipped;
+        self.echoes |= other.echoes;
         other.clear();
     }
 
@@ -166,6 +169,7 @@ impl Batch {
         self.entries.clear();
         self.records = 0;
         (self.announced, self.announced_skipped) = (Gap::default(), 0);
+        self.echoes = false;
         if self.bytes.capacity() > CAPACITY + CAPACITY / 2 || self.entries.capacity() > 4 * USUAL_MESSAGES {
             *self = Self::new();
         } else {

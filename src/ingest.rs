@@ -403,9 +403,8 @@ impl Ingest {
             at += match decoder.step(&pending[at..], ended) {
                 Step::Record { record, consumed } => {
                     self.counters.add(|c| &c.read, 1);
-                    if let Some(echo) = echo
-                        && echo.note(&record, moment)
-                    {
+                    let own = echo.as_mut().is_some_and(|echo| echo.note(&record, moment));
+                    if own {
                         self.count_own();
                     }
                     if record.is_end_of_event() && self.drop_eoe {
@@ -430,6 +429,9 @@ impl Ingest {
                                 }
                             }
                             self.lanes[at].append(&record, now, &self.shared);
+                            if own {
+                                self.lanes[at].batch.echoes = true;
+                            }
                         }
                     }
                     consumed

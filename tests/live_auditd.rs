@@ -13,7 +13,6 @@ mod live;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
@@ -27,12 +26,10 @@ use std::time::Duration;
 
 use live::{
     Auditd, Inlet, KernelAudit, LogFormat, Message, Need, Report, Rsyslogd, Setup, System, Wire, auditctl,
-    command, expected_text, is_running, record_millis, record_type, send_signal, wait_until,
+    command, expected_text, is_running, record_millis, record_type, send_signal, user_message, user_messages,
+    wait_until,
 };
 use nix::sys::signal::Signal;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
-};
 
 const HOST: &str = "relay-test.example";
 const NODE: &str = "node-7.example";
@@ -165,33 +162,6 @@ fn check_headers(messages: &[Message], host: &str, relay: u32) {
 
 // ---------------------------------------------------------------------------------------------------------
 // Events
-
-/// Sends user messages of these record types to the kernel, as PAM and the like do.
-fn user_messages(messages: impl IntoIterator<Item = (u16, Vec<u8>)>) {
-    let kernel =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkAudit)
-            .unwrap();
-    for (number, (kind, mut text)) in (1_u32..).zip(messages) {
-        // The kernel takes the last byte off a message that does not end with NUL.
-        text.push(0);
-        let length: u32 = (16 + text.len()).try_into().unwrap();
-        let request = 1_u16;
-        let mut frame = Vec::with_capacity(16 + text.len());
-        frame.extend(length.to_ne_bytes());
-        frame.extend(kind.to_ne_bytes());
-        frame.extend(request.to_ne_bytes());
-        frame.extend(number.to_ne_bytes());
-        frame.extend(0_u32.to_ne_bytes());
-        frame.extend(text);
-        let sent = sendto(kernel.as_raw_fd(), &frame, &NetlinkAddr::new(0, 0), MsgFlags::empty()).unwrap();
-        assert_eq!(sent, frame.len());
-    }
-}
-
-/// Sends one user message, padded for the auditd that loses the end of a record.
-fn user_message(text: &str) {
-    user_messages([(1107, format!("{text} and sixteen bytes that may get lost").into_bytes())]);
-}
 
 /// User messages of many kinds: plain ones, and what a user can do to a reader.
 fn strange_user_messages(count: usize) -> Vec<(u16, Vec<u8>)> {

@@ -3,11 +3,17 @@
 //! Promise: true only for a SYSCALL record of this machine whose `pid=` is the relay's. Law: only what the kernel writes
 //! before the first quoted value is looked at, so no text that a user chose can make a record look like the relay's.
 
+use memchr::memchr_iter;
+
 use super::{Kind, Record};
 
 /// What stands before the first quoted value ends within so many bytes: the front, architecture, call, result, four
 /// arguments and the parent's id, each as long as it can be.
 const FRONT_MAX: usize = 320;
+
+/// What stands before the parent's id is at least as long as
+/// `audit(0.000:0): arch=0 syscall=0 a0=0 a1=0 a2=0 a3=0 items=0 `.
+const FRONT_MIN: usize = 61;
 
 /// Knows the relay's own records.
 #[derive(Debug)]
@@ -31,10 +37,17 @@ impl Own {
     #[inline(never)]
     fn is_ours(&self, record: &Record<'_>) -> bool {
         let front = &record.text[..record.text.len().min(FRONT_MAX + record.node.map_or(0, <[u8]>::len))];
-        let Some(at) = memchr::memmem::find(front, b" ppid=") else { return false };
-        let digits = front[at + 6..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        front[at + 6 + digits..].starts_with(&self.field)
-            && !front[..at].contains(&b'"')
+        let Some(parent) = front.get(FRONT_MIN..) else { return false };
+        // No other field that ever stands between has the letter, but for `per=`.
+        let Some(at) = memchr_iter(b'p', parent).find(|at| parent[*at..].starts_with(b"ppid=")) else {
+            return false;
+        };
+        let number = &parent[at + 5..];
+        let digits = number.iter().position(|byte| *byte == b' ').unwrap_or_default();
+        number[digits..].starts_with(&self.field)
+            && number[..digits].iter().all(u8::is_ascii_digit)
+            && !front[..FRONT_MIN + at].contains(&b'"')
+            && front[FRONT_MIN + at - 1] == b' '
             && record.node.is_none_or(|node| self.names.iter().any(|name| name.eq_ignore_ascii_case(node)))
     }
 }

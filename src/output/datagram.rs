@@ -13,6 +13,10 @@
 //! | ECONNREFUSED on UDP | an earlier datagram met a closed port; this one was not sent | failure, try again |
 //! | fewer than asked for on UDP, and something in the error queue | the same: the kernel gives this error once, and sendmmsg(2) swallows it when it hits the second datagram | failure, try again |
 //! | ECONNREFUSED, ENOTCONN, ECONNRESET on unix | the receiver is gone | failure, connect by path again |
+//!
+//! A receiver whose queue is full takes one or two of the messages that wait for each call, and a refused call before
+//! them. Where calls are recorded, that makes more records than it sends. So where the relay's own records are among the
+//! messages, a full queue is given time to empty (`Rest`), and what is sent goes in few calls.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,8 +37,37 @@ use crate::telemetry::{DestinationCounters, Reason};
 /// Pause when the kernel is short of memory.
 const NO_MEMORY_PAUSE: Duration = Duration::from_millis(5);
 
+/// A call that sends so many messages sends twice what it makes: two records, and two for the wake-up behind it.
+const WORTH_A_CALL: usize = 8;
+
 /// No datagram is cut below what every receiver must take (RFC 5424 section 6.1).
 const SHORTEST_CUT: usize = 480;
+
+/// How long a full receiver is left alone. It grows while the calls send little.
+#[derive(Debug)]
+struct Rest(Duration);
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self(Self::SHORTEST)
+    }
+}
+
+impl Rest {
+    /// Timers are no finer. A receiver that is awake empties a queue of the usual length (10) in less.
+    const SHORTEST: Duration = Duration::from_millis(1);
+
+    /// No message of somebody else's waits longer for a receiver that has room.
+    const LONGEST: Duration = Duration::from_millis(64);
+
+    /// How long to rest after a call that sent `sent` messages of more.
+    fn after(&mut self, sent: usize) -> Duration {
+        if sent < WORTH_A_CALL {
+            self.0 = (self.0 * 2).min(Self::LONGEST);
+        }
+        self.0
+    }
+}
 
 /// A connected datagram socket.
 #[derive(Debug)]
@@ -83,6 +116,25 @@ impl Datagram {
         }
     }
 
+    /// Sends what the receiver takes at once; if that is nothing, waits until it takes something and returns 0.
+    async fn send_slices_sparingly(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let send = |socket: BorrowedFd<'_>| send_many(socket, slices);
+        let sent = match self {
+            Self::Unix(socket) => socket.try_io(Interest::WRITABLE, || send(socket.as_fd())),
+            Self::Udp(socket) => socket.try_io(Interest::WRITABLE, || send(socket.as_fd())),
+        };
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match self {
+                    Self::Unix(socket) => socket.writable().await?,
+                    Self::Udp(socket) => socket.writable().await?,
+                }
+                Ok(0)
+            }
+            sent => sent,
+        }
+    }
+
     /// Sends everything in `hand`.
     pub(super) async fn send(
         &self,
@@ -90,19 +142,30 @@ impl Datagram {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) -> io::Result<()> {
+        let mut rest = Rest::default();
         while let Some((front, done)) = hand.front() {
+            let sparingly = front.echoes;
             let mut slices = [IoSlice::new(&[]); SEND_MANY];
             let count = (front.entries().len() - done).min(SEND_MANY);
             for (slice, at) in slices.iter_mut().zip(done..).take(count) {
                 *slice = IoSlice::new(front.message(at));
             }
-            match self.send_slices(&slices[..count]).await {
+            let sent = if sparingly {
+                self.send_slices_sparingly(&slices[..count]).await
+            } else {
+                self.send_slices(&slices[..count]).await
+            };
+            match sent {
+                Ok(0) => tokio::time::sleep(rest.after(0)).await,
                 Ok(sent) => {
                     let short = sent < count;
                     let bytes = front.entries()[done + sent - 1].end() - front.start(done);
                     hand.advance(bytes, false, consumer, counters);
                     if short && self.was_refused() {
                         return Err(io::ErrorKind::ConnectionRefused.into());
+                    }
+                    if short && sparingly {
+                        tokio::time::sleep(rest.after(sent)).await;
                     }
                 }
                 Err(error) => match error.raw_os_error() {
@@ -152,5 +215,21 @@ impl Datagram {
         }
         hand.lose_message(Reason::Oversize, consumer, counters);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_send_little_become_few() {
+        let mut rest = Rest::default();
+        assert_eq!(rest.after(WORTH_A_CALL), Rest::SHORTEST);
+        assert_eq!(rest.after(WORTH_A_CALL - 1), 2 * Rest::SHORTEST);
+        assert_eq!(rest.after(0), 4 * Rest::SHORTEST);
+        assert_eq!(rest.after(WORTH_A_CALL), 4 * Rest::SHORTEST);
+        (0..9).for_each(|_| _ = rest.after(0));
+        assert_eq!(rest.after(1), Rest::LONGEST);
     }
 }

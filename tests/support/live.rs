@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
+};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
@@ -688,6 +692,9 @@ pub(crate) struct Report {
     pub(crate) read: u64,
     pub(crate) undecodable: u64,
     pub(crate) filtered: u64,
+    /// SYSCALL records of the relay's own calls.
+    pub(crate) own: u64,
+    pub(crate) uptime_seconds: f64,
     pub(crate) destinations: Vec<Destination>,
 }
 
@@ -722,6 +729,18 @@ impl Report {
     pub(crate) fn read(file: &Path) -> Self {
         let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("no report {}: {e}", file.display()));
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("report {text:?}: {e}"))
+    }
+
+    /// Asks the relay `pid` for its accounting with SIGUSR1 and reads it.
+    pub(crate) fn ask(pid: u32, file: &Path) -> Self {
+        fs::write(file, "").unwrap();
+        send_signal(pid, Signal::SIGUSR1);
+        let mut report = None;
+        wait_until(Duration::from_secs(20), || {
+            report = fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            report.is_some()
+        });
+        report.unwrap_or_else(|| panic!("relay {pid} did not write {}", file.display()))
     }
 
     /// The law: every record read or inherited is filtered, sent, lost or handed over, at every destination.
@@ -863,6 +882,33 @@ pub(crate) fn auditctl(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Sends user messages of these record types to the kernel, as PAM and the like do.
+pub(crate) fn user_messages(messages: impl IntoIterator<Item = (u16, Vec<u8>)>) {
+    let kernel =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkAudit)
+            .unwrap();
+    for (number, (kind, mut text)) in (1_u32..).zip(messages) {
+        // The kernel takes the last byte off a message that does not end with NUL.
+        text.push(0);
+        let length: u32 = (16 + text.len()).try_into().unwrap();
+        let request = 1_u16;
+        let mut frame = Vec::with_capacity(16 + text.len());
+        frame.extend(length.to_ne_bytes());
+        frame.extend(kind.to_ne_bytes());
+        frame.extend(request.to_ne_bytes());
+        frame.extend(number.to_ne_bytes());
+        frame.extend(0_u32.to_ne_bytes());
+        frame.extend(text);
+        let sent = sendto(kernel.as_raw_fd(), &frame, &NetlinkAddr::new(0, 0), MsgFlags::empty()).unwrap();
+        assert_eq!(sent, frame.len());
+    }
+}
+
+/// Sends one user message, padded for the auditd that loses the end of a record.
+pub(crate) fn user_message(text: &str) {
+    user_messages([(1107, format!("{text} and sixteen bytes that may get lost").into_bytes())]);
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // auditd
 
@@ -901,6 +947,20 @@ impl Auditd {
     /// Starts auditd and waits until it holds the kernel's audit socket and the relay runs. `relay_config` is
     /// the relay's whole configuration file.
     pub(crate) fn start(setup: &Setup, dir: &Path, relay_config: &str) -> Self {
+        Self::start_plugin(setup, dir, relay_config, "audit-relay")
+    }
+
+    /// As [`Self::start`], with the relay's standard error in the file `relay.stderr`; auditd's is /dev/null, also with
+    /// `-n`.
+    pub(crate) fn start_heard(setup: &Setup, dir: &Path, relay_config: &str) -> Self {
+        let here = dir.display();
+        let script = format!("#!/bin/sh\nexec {here}/audit-relay \"$@\" 2>>{here}/relay.stderr\n");
+        fs::write(dir.join("heard"), script).unwrap();
+        fs::set_permissions(dir.join("heard"), fs::Permissions::from_mode(0o755)).unwrap();
+        Self::start_plugin(setup, dir, relay_config, "heard")
+    }
+
+    fn start_plugin(setup: &Setup, dir: &Path, relay_config: &str, plugin: &str) -> Self {
         let etc = dir.join("etc");
         let plugins = etc.join("plugins.d");
         fs::create_dir_all(&plugins).unwrap();
@@ -930,7 +990,7 @@ impl Auditd {
         private(
             plugins.join("relay.conf"),
             format!(
-                "active = yes\ndirection = out\npath = {here}/audit-relay\ntype = always\n\
+                "active = yes\ndirection = out\npath = {here}/{plugin}\ntype = always\n\
                  args = --config {here}/relay.toml\nformat = {wire}\n"
             ),
         );
