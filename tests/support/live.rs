@@ -476,6 +476,13 @@ input(type="imtcp" address="127.0.0.1" port="{tcp_lf}" name="tcp-lf" SupportOcte
         assert!(wait_until(Duration::from_secs(10), || !is_running(pid)), "rsyslogd outlives SIGKILL");
         // It cannot do that itself; a new process may have got the number in it by now.
         fs::remove_file(self.dir.join("rsyslogd.pid")).unwrap();
+        // Killed within a line of its file, it has not written that one; the next instance would go on behind the piece.
+        let file = self.dir.join("received.jsonl");
+        let bytes = fs::read(&file).unwrap_or_default();
+        let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            fs::File::options().write(true).open(&file).unwrap().set_len(whole.try_into().unwrap()).unwrap();
+        }
     }
 
     /// Starts it again after [`Self::stop`] or [`Self::kill`], on the same addresses and appending to the same file.
