@@ -481,7 +481,7 @@ input(type="imtcp" address="127.0.0.1" port="{tcp_lf}" name="tcp-lf" SupportOcte
         let bytes = fs::read(&file).unwrap_or_default();
         let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
         if whole < bytes.len() {
-            fs::File::options().write(true).open(&file).unwrap().set_len(whole.try_into().unwrap()).unwrap();
+            File::options().write(true).open(&file).unwrap().set_len(whole.try_into().unwrap()).unwrap();
         }
     }
 
