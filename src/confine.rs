@@ -1,9 +1,9 @@
 //! What is left to a relay whose records, peers or libraries have turned against it.
 //!
-//! Promise: after [`apply`] this process can read the files that reload and reconnect need and no others, write none
-//! but its handover's, connect over TCP to the configured ports only, start no program and no process, gain no
-//! memory that is both written and run, signal nobody, and leaves no image of its memory; as far as the kernel is new enough, which it
-//! says. Law: called once, after root is given up, before the first thread starts and the first byte is read, since
+//! Promise: after [`apply`] this process can open for reading only what lies in the folders that reload, reconnect and
+//! look-ups need, write none but its handover's, connect over TCP to the configured ports only, start no program and no
+//! process, have no memory that is writable and executable at once, signal nobody, and leaves no image of its memory;
+//! as far as the kernel is new enough, which it says. What stays open: docs/security.md. Law: called once, after root is given up, before the first thread starts and the first byte is read, since
 //! Landlock and seccomp hold for the calling thread and those that it starts.
 
 pub mod attempts;
