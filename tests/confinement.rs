@@ -214,7 +214,7 @@ fn everything_else_is_refused_and_only_by_confinement() {
     };
     let (status, said) = check("require");
     assert_eq!(status, Some(0), "{said}");
-    assert!(said.lines().count() == 14 && said.lines().all(|line| line.starts_with("refused")), "{said}");
+    assert!(said.lines().count() == 18 && said.lines().all(|line| line.starts_with("refused")), "{said}");
     assert!(said.contains("not dumpable, limit 0"), "the state is read, not the refusal to say: {said}");
     // What tries must be able to succeed. Capabilities and the like stand guard over the others in any case.
     let (status, said) = check("off");
@@ -226,7 +226,10 @@ fn everything_else_is_refused_and_only_by_confinement() {
         "write another file",
         "connect to another TCP port",
         "take TCP connections",
+        "connect by sending",
         "connect by Multipath TCP",
+        "have the kernel signal another process",
+        "change its limits",
         "speak with the kernel's audit",
         "run memory that it has written",
         "leave its memory",
@@ -263,6 +266,15 @@ fn a_reload_that_needs_more_is_refused_and_one_that_does_not_is_not() {
         let said = relay.said();
         said.contains("reload: it needs TCP port") && said.contains("start the relay again")
     });
+    let many: Vec<_> = (1..19).map(|port| format!("\"udp://127.0.0.1:{port}\"")).collect();
+    for (more, expected) in [
+        (format!("to = [{}]\n", many.join(", ")), "descriptors for so many more receivers"),
+        (format!("to = [\"{}\"]\nqueue-size = \"2GiB\"\n", first.url), "memory for so much larger queues"),
+    ] {
+        write(&more);
+        relay.signal(Signal::SIGHUP);
+        wait_until("the reload is refused", || relay.said().contains(expected));
+    }
     write(&format!("to = [\"{}\", \"{}\"]\n", first.url, third.url));
     relay.signal(Signal::SIGHUP);
     wait_until("the reload is taken", || relay.said().contains("the configuration was read again"));
