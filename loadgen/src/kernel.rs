@@ -275,7 +275,7 @@ fn drive(
 
     let shared = Shared::default();
     let clock = Clock::start();
-    let reception = Plan::new(0, None);
+    let reception = Plan::new(clock.now(), None);
     let (done, seen, watched_ns, received) = std::thread::scope(|scope| {
         let receiving = sink
             .as_ref()

@@ -283,6 +283,8 @@ fn several_runs_are_told_together_and_as_a_page_and_auditd_has_what_was_set() {
     {
         assert!(page.contains(text), "{text}");
     }
+    // The axis of time begins with the run, not in 1970.
+    assert!(page.contains("within each 100 ms"), "{page}");
     audit.check_restored();
 
     // A value that auditd knows and refuses: it came from its file.
