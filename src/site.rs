@@ -1,8 +1,8 @@
 //! auditd on this machine, or in a folder that holds another: what it is, what it is told, whom it feeds.
 //!
 //! Promise: [`Site::look`] tells the version, the settings and the plugins as auditd itself would take them, and says what
-//! it could not look at. Law: reads, never writes; runs no program; the rules are in the pure
-//! rooms below, this file only opens what they ask for.
+//! it could not look at. Law: reads, never writes, runs nothing; the rules are in the pure rooms below,
+//! this file only opens what they ask for.
 
 pub mod plugin;
 pub mod root;
@@ -124,9 +124,9 @@ impl Site {
             .or_else(|| version_of_package(root).map(|version| (version, Source::Package)));
         // What is not known is taken for the newest: its rules are the strictest.
         let assumed = version.map_or(Version::new(4, 2, 0), |(version, _)| version);
-        let settings = read_settings(root, AUDITD_CONF);
+        let settings = read_settings(root, AUDITD_CONF, assumed);
         let dispatcher = match assumed.has_audispd() {
-            true => read_settings(root, assumed.dispatcher_conf()),
+            true => read_settings(root, assumed.dispatcher_conf(), assumed),
             false => settings.clone(),
         };
         for error in [&settings, &dispatcher].into_iter().filter_map(|read| read.as_ref().err()) {
@@ -169,8 +169,9 @@ fn version_of_package(root: &Root) -> Option<Version> {
     PACKAGES.iter().find_map(|package| Version::in_dpkg_status(&status, package))
 }
 
-fn read_settings(root: &Root, path: &str) -> Result<Settings, String> {
-    read_text(&root.find(path)).map(|text| Settings::parse(&text)).map_err(|error| format!("{path}: {error}"))
+fn read_settings(root: &Root, path: &str, version: Version) -> Result<Settings, String> {
+    let text = read_text(&root.find(path)).map_err(|error| format!("{path}: {error}"))?;
+    Ok(Settings::parse(&text, version))
 }
 
 /// Reads a file whole, unless it is unreasonably long, and waits for no pipe.

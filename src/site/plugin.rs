@@ -4,7 +4,8 @@
 //! passes it over. Law: pure; nothing here opens a file.
 //!
 //! auditd says such things once, in the system's log, when it starts; a scanner that looks for `active = yes` sees nothing
-//! of it (ComplianceAsCode's issue 14561: active, no `path`, skipped).
+//! of it (ComplianceAsCode's issue 14561: active, no `path`, skipped). Each rule was tried on auditd 3.0.9 and 4.2.1, and
+//! the versions between them read for when it changed.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ impl PluginConf {
     pub fn parse(text: &str, version: Version) -> Self {
         let mut conf =
             Self { active: false, path: None, arguments: Vec::new(), form: Form::Binary, faults: Vec::new() };
-        for (at, line) in text.lines().enumerate() {
+        for (at, line) in text.split('\n').enumerate() {
             if let Err((sentence, rejects)) = conf.line(line, version) {
                 conf.faults.push(Fault { line: Some(at + 1), sentence, rejects });
             }
@@ -87,11 +88,12 @@ impl PluginConf {
         let limit = version.line_limit();
         // With the line feed and the closing NUL it has to fit.
         if text.len() + 2 > limit {
-            return refused(format!(
-                "has {} bytes, auditd {version} takes {} at most",
+            let sentence = format!(
+                "has {} bytes; auditd {version} takes {} at most and passes the line over",
                 text.len(),
                 limit - 2
-            ));
+            );
+            return Err((sentence, false));
         }
         let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
         let (key, values) = match words.as_slice() {
@@ -99,11 +101,10 @@ impl PluginConf {
             [first, ..] if first.starts_with('#') => return Ok(()),
             [key, "=", values @ ..] if !values.is_empty() => (key.to_ascii_lowercase(), values),
             _ => {
-                let text = text.trim();
-                return refused(format!("`{text}` is not KEY = VALUE, with spaces (no tabs) around the ="));
+                return refused(not_key_value(text));
             }
         };
-        if key == "args" {
+        if key == "args" && !text.ends_with('\r') {
             let most = version.most_arguments().unwrap_or(values.len());
             let kept = values.len().min(most);
             self.arguments = values[..kept].iter().map(|word| (*word).to_owned()).collect();
@@ -113,6 +114,9 @@ impl PluginConf {
                 return Err((sentence, false));
             }
             return Ok(());
+        }
+        if text.ends_with('\r') {
+            return refused("ends in a carriage return, as editors on Windows write it".to_owned());
         }
         let [value] = values else {
             return refused(format!("{key}: one value is allowed, not `{}`", values.join(" ")));
@@ -176,7 +180,7 @@ pub fn conf_faults(facts: &Facts, version: Version) -> Vec<Fault> {
     match facts.kind {
         Kind::File => {}
         Kind::Link if version.follows_links() => return Vec::new(),
-        Kind::Link => faults.push("is a symbolic link, which auditd follows from 4.1 on".to_owned()),
+        Kind::Link => faults.push(format!("is a symbolic link, which auditd {version} does not follow")),
         Kind::Folder | Kind::Other => faults.push("is not a regular file".to_owned()),
     }
     if facts.uid != 0 {
@@ -207,6 +211,11 @@ pub fn program_faults(facts: &Facts, version: Version) -> Vec<Fault> {
         faults.push(format!("may be written by its group or everybody (mode {:04o})", facts.mode));
     }
     faults.into_iter().map(rejecting).collect()
+}
+
+/// What auditd says of a line that is none of its own.
+pub(super) fn not_key_value(text: &str) -> String {
+    format!("`{}` is not KEY = VALUE, with spaces (no tabs) around the =", text.trim())
 }
 
 fn rejecting(sentence: String) -> Fault {
@@ -248,6 +257,7 @@ mod tests {
             ("active =", "is not KEY = VALUE"),
             ("active = maybe", "active: `maybe` is not known"),
             ("active = yes # why", "one value is allowed"),
+            ("active = yes\r", "carriage return"),
             ("verbose = yes", "`verbose` is no key"),
             ("path = sbin/x", "path: `sbin/x`"),
             ("path = /x/y", "path: `/x/y`"),
@@ -277,7 +287,8 @@ mod tests {
         let long = |bytes: usize| format!("# {}", "x".repeat(bytes - 2));
         for (version, most) in [(V3, 158), (V42, 510)] {
             assert_eq!(PluginConf::parse(&long(most), version).faults, [], "{version}");
-            assert_eq!(PluginConf::parse(&long(most + 1), version).faults.len(), 1, "{version}");
+            let over = PluginConf::parse(&long(most + 1), version).faults;
+            assert!(over.len() == 1 && !over[0].rejects, "{version}: {over:?}");
         }
     }
 
@@ -312,12 +323,14 @@ mod tests {
             (file(0, 0o660), true, false),
             (file(0, 0o646), false, false),
             (file(1, 0o640), false, false),
-            (Facts { kind: Kind::Link, ..file(0, 0o777) }, false, true),
+            (Facts { kind: Kind::Link, ..file(0, 0o777) }, true, true),
             (Facts { kind: Kind::Folder, ..file(0, 0o755) }, false, false),
         ] {
             assert_eq!(conf_faults(&facts, V3).is_empty(), v3, "{facts:?}");
             assert_eq!(conf_faults(&facts, V42).is_empty(), v42, "{facts:?}");
         }
+        let link = Facts { kind: Kind::Link, ..file(0, 0o777) };
+        assert!(!conf_faults(&link, Version::new(4, 0, 5)).is_empty());
         for (facts, v3, v42) in [
             (file(0, 0o755), true, true),
             (file(0, 0o750), true, true),

@@ -2,15 +2,15 @@
 //!
 //! Promise: what auditd makes of the file, key by key, with auditd's own defaults; what it would refuse is a
 //! [`Fault`] with its line. Law: pure; the text is an argument. Keys that do not matter to a plugin are not judged.
+//!
+//! With a fault that rejects, auditd 3.0.9 and 4.2.1 do not start (tried), and a reload changes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Fault;
+use super::plugin::not_key_value;
 use super::version::Version;
-
-/// Bytes that a line must stay below; auditd passes over longer ones.
-const LINE_LIMIT: usize = 160;
 
 /// The most that `q_depth` may be.
 const LARGEST_Q_DEPTH: u32 = 99_999;
@@ -134,37 +134,40 @@ const YES_NO: [(&str, bool); 2] = [("yes", true), ("no", false)];
 
 impl Settings {
     /// Reads a whole file.
-    pub fn parse(text: &str) -> Self {
+    pub fn parse(text: &str, version: Version) -> Self {
         let mut settings = Self::default();
-        for (at, line) in text.lines().enumerate() {
-            settings.line(at + 1, line);
+        for (at, line) in text.split('\n').enumerate() {
+            settings.line(at + 1, line, version);
         }
         settings.judge();
         settings
     }
 
-    fn line(&mut self, line: usize, text: &str) {
-        if text.len() + 1 >= LINE_LIMIT {
-            self.fault(line, format!("has {} bytes; auditd passes over lines of 159 and more", text.len()));
+    fn line(&mut self, line: usize, text: &str, version: Version) {
+        let mut fault = |sentence, rejects| self.faults.push(Fault { line: Some(line), sentence, rejects });
+        let most = version.line_limit() - 2;
+        if text.len() > most {
+            let bytes = text.len();
+            fault(format!("has {bytes} bytes; auditd takes {most} at most and passes the line over"), false);
             return;
         }
         let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
         match words.as_slice() {
             [] => {}
             [first, ..] if first.starts_with('#') => {}
-            [key, "=", value, ..] => {
-                let value = Value { line, text: (*value).to_owned() };
-                self.values.insert(key.to_ascii_lowercase(), value);
+            [_, "=", _, ..] if text.ends_with('\r') => {
+                fault("ends in a carriage return, as editors on Windows write it".to_owned(), true);
             }
-            _ => self.fault(
-                line,
-                format!("`{}` is not KEY = VALUE, with spaces (no tabs) around the =", text.trim()),
-            ),
+            [key, "=", value, more @ ..] => {
+                let key = key.to_ascii_lowercase();
+                // Only an action may have a program behind it.
+                if !more.is_empty() && !key.ends_with("_action") {
+                    fault(format!("{key}: one value is allowed, not `{value} {}`", more.join(" ")), true);
+                }
+                self.values.insert(key, Value { line, text: (*value).to_owned() });
+            }
+            _ => fault(not_key_value(text), true),
         }
-    }
-
-    fn fault(&mut self, line: usize, sentence: String) {
-        self.faults.push(Fault { line: Some(line), sentence, rejects: true });
     }
 
     fn judge(&mut self) {
@@ -185,17 +188,20 @@ impl Settings {
         for key in ["write_logs", "local_events", "distribute_network"] {
             choice(key, &YES_NO.map(|(name, _)| name));
         }
-        for (key, most) in [
-            ("q_depth", LARGEST_Q_DEPTH),
-            ("max_restarts", u32::MAX),
-            ("priority_boost", u32::MAX),
-            ("freq", u32::MAX),
-            ("tcp_listen_port", 65_535),
+        for (key, range) in [
+            ("q_depth", 1..=LARGEST_Q_DEPTH),
+            ("max_restarts", 0..=u32::MAX),
+            ("priority_boost", 0..=u32::MAX),
+            ("freq", 0..=u32::MAX),
+            ("tcp_listen_port", 0..=65_535),
         ] {
             if let Some(value) = self.values.get(key)
-                && value.text.parse::<u32>().ok().is_none_or(|number| number > most)
+                && value.text.parse::<u32>().ok().is_none_or(|number| !range.contains(&number))
             {
-                let range = if most == u32::MAX { "a number".to_owned() } else { format!("0 to {most}") };
+                let range = match *range.end() {
+                    u32::MAX => "a number".to_owned(),
+                    most => format!("{} to {most}", range.start()),
+                };
                 wrong.push((value.line, format!("{key}: `{}` is not {range}", value.text)));
             }
         }
@@ -232,7 +238,7 @@ impl Settings {
         self.one_of("log_format", &LOG_FORMATS).unwrap_or(LogFormat::Raw)
     }
 
-    /// Default: none (audispd.conf of 2.x: hostname).
+    /// Default: none.
     pub fn name_format(&self) -> NameFormat {
         self.one_of("name_format", &NAME_FORMATS).unwrap_or(NameFormat::None)
     }
@@ -252,9 +258,9 @@ impl Settings {
         self.one_of("local_events", &YES_NO).unwrap_or(true)
     }
 
-    /// Records that plugins may be behind, 1 to 99,999. Default: 2000, in 2.x 250.
+    /// Records that plugins may be behind, 1 to 99,999. Default: 2000, in 2.x 80 (its audispd.conf comes with 250).
     pub fn q_depth(&self, version: Version) -> u32 {
-        self.number("q_depth").unwrap_or(if version.has_audispd() { 250 } else { 2000 })
+        self.number("q_depth").unwrap_or(if version.has_audispd() { 80 } else { 2000 })
     }
 
     /// Default: syslog.
@@ -316,10 +322,10 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let nothing = Settings::parse("");
+        let nothing = Settings::parse("", V3);
         assert_eq!(nothing.faults, []);
         assert_eq!((nothing.log_format(), nothing.name_format()), (LogFormat::Raw, NameFormat::None));
-        assert_eq!((nothing.q_depth(V3), nothing.q_depth(Version::new(2, 8, 5))), (2000, 250));
+        assert_eq!((nothing.q_depth(V3), nothing.q_depth(Version::new(2, 8, 5))), (2000, 80));
         assert_eq!(
             (nothing.overflow_action(), nothing.max_restarts(), nothing.priority_boost()),
             (Overflow::Syslog, 10, 4)
@@ -333,7 +339,7 @@ mod tests {
                     name_format = FQD\nflush = INCREMENTAL_ASYNC\nfreq = 50\n  max_restarts   =   3  \n\
                     space_left_action = exec /sbin/x\nplugin_dir = /srv/plugins.d\ndisp_qos = lossless\n\
                     tcp_listen_port = 60\ndistribute_network = yes\n";
-        let settings = Settings::parse(text);
+        let settings = Settings::parse(text, V3);
         assert_eq!(settings.faults, []);
         assert_eq!(settings.log_format(), LogFormat::Enriched);
         assert_eq!((settings.q_depth(V3), settings.line_of("q_depth")), (8192, Some(4)));
@@ -344,7 +350,7 @@ mod tests {
         assert_eq!(settings.plugin_dir(), Some("/srv/plugins.d"));
         assert!(!settings.write_logs() && settings.is_lossless() && settings.distribute_network());
         assert_eq!(settings.tcp_listen_port(), Some(60));
-        assert!(!Settings::parse("log_format = NOLOG").write_logs());
+        assert!(!Settings::parse("log_format = NOLOG", V3).write_logs());
     }
 
     #[test]
@@ -353,19 +359,25 @@ mod tests {
             ("\nq_depth=9", Some(2), "is not KEY = VALUE"),
             ("q_depth\t=\t9", Some(1), "is not KEY = VALUE"),
             ("q_depth = many", Some(1), "q_depth: `many`"),
-            ("q_depth = 100000", Some(1), "0 to 99999"),
+            ("q_depth = 100000", Some(1), "1 to 99999"),
+            // auditd 3.0.9 divides by it.
+            ("q_depth = 0", Some(1), "1 to 99999"),
+            ("freq = 1 2", Some(1), "one value"),
+            ("freq = 1\r", Some(1), "carriage return"),
             ("overflow_action = email", Some(1), "none of ignore"),
             ("log_format = rich", Some(1), "none of raw"),
             ("write_logs = maybe", Some(1), "none of yes, no"),
             ("name_format = USER", None, "no `name`"),
         ] {
-            let settings = Settings::parse(text);
+            let settings = Settings::parse(text, V3);
             assert_eq!(settings.faults.len(), 1, "{text}: {:?}", settings.faults);
             assert_eq!(settings.faults[0].line, line, "{text}");
             assert!(settings.faults[0].sentence.contains(part), "{text}: {:?}", settings.faults);
         }
-        let long = format!("name = {}\n", "x".repeat(152));
-        assert_eq!(Settings::parse(&long).faults.len(), 1);
-        assert_eq!(Settings::parse(&long[1..]).faults.len(), 0);
+        let long = format!("name = {}", "x".repeat(152));
+        let over = Settings::parse(&long, V3);
+        assert!(over.faults.len() == 1 && !over.faults[0].rejects && over.text("name").is_none());
+        assert_eq!(Settings::parse(&long[..158], V3).faults, []);
+        assert_eq!(Settings::parse(&long, Version::new(4, 2, 1)).faults, []);
     }
 }

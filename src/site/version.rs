@@ -115,7 +115,7 @@ impl Version {
         if self < Self::new(4, 1, 2) { "/var/run" } else { "/run/audit" }
     }
 
-    /// Bytes that a line of a plugin configuration must stay below; longer ones are passed over.
+    /// Bytes that a line of a configuration and two more must not exceed; longer lines are passed over.
     pub fn line_limit(self) -> usize {
         if self < Self::new(4, 1, 3) { 160 } else { 512 }
     }
@@ -128,7 +128,7 @@ impl Version {
 
     /// Mode bits that a plugin's program must have.
     pub fn program_mode(self) -> u32 {
-        if self < Self::new(4, 0, 5) { 0o750 } else { 0o550 }
+        if self < Self::new(4, 0, 4) { 0o750 } else { 0o550 }
     }
 
     /// Programs that group or others may write, and plugin configurations that the group may write, are refused.
@@ -136,9 +136,9 @@ impl Version {
         self >= Self::new(4, 2, 0)
     }
 
-    /// A plugin configuration may be a symbolic link.
+    /// A plugin configuration may be a symbolic link. Only three versions pass such a one over.
     pub fn follows_links(self) -> bool {
-        self >= Self::new(4, 1, 0)
+        !(Self::new(4, 0, 3)..=Self::new(4, 0, 5)).contains(&self)
     }
 
     /// Names of plugin configurations with a dot must end in `.conf`.
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(facts("3.0.9"), (new, 160, Some(2), 0o750, "/var/run"));
         assert_eq!(facts("3.1.5"), (new, 160, None, 0o750, "/var/run"));
         assert_eq!(facts("4.0"), (new, 160, Some(2), 0o750, "/var/run"));
-        assert_eq!(facts("4.0.4"), (new, 160, None, 0o750, "/var/run"));
+        assert_eq!(facts("4.0.4"), (new, 160, None, 0o550, "/var/run"));
         assert_eq!(facts("4.1.2"), (new, 160, None, 0o550, "/run/audit"));
         assert_eq!(facts("4.2.1"), (new, 512, None, 0o550, "/run/audit"));
         let cut: Vec<_> = ["4.1.4", "4.2", "4.2.1", "4.2.2"]
