@@ -11,6 +11,10 @@ use std::fs;
 use std::path::Path;
 
 use audit_relay::cli::{self, Command};
+use clap::CommandFactory as _;
+
+/// Commands that pages may name before this program has them.
+const AWAITED: &[&str] = &["doctor", "status", "install", "uninstall"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -20,7 +24,7 @@ fn root() -> &'static Path {
 fn every_link_leads_to_something() {
     let mut broken = Vec::new();
     let links = markdown::links(root());
-    assert!(links.len() >= 15, "only {} links were found", links.len());
+    assert!(links.len() >= 30, "only {} links were found", links.len());
     for (place, file, target) in links {
         let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
         let to = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
@@ -41,6 +45,10 @@ fn every_command_line_is_understood() {
     assert!(found.len() >= 25, "only {} command lines were found", found.len());
     for (place, words) in found {
         let line = words.join(" ");
+        let is_known = |name: &str| cli::Cli::command().get_subcommands().any(|sub| sub.get_name() == name);
+        if words.get(1).is_some_and(|word| AWAITED.contains(&word.as_str()) && !is_known(word)) {
+            continue;
+        }
         match cli::parse(words.iter().map(OsString::from)) {
             Ok(cli) => {
                 let options = match cli.command {
