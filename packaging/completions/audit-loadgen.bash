@@ -657,7 +657,7 @@ _audit__loadgen() {
             return 0
             ;;
         audit__loadgen__subcmd__kernel)
-            opts="-h --load --rate --duration --count --size --auditd --root --attach --write-logs --log-format --q-depth --backlog --plugin-format --to --sink-path --work --settle --linger --max-lag --allow-loss --json --help"
+            opts="-h --load --rate --duration --count --size --auditd --root --attach --write-logs --log-format --q-depth --auditd-set --backlog --plugin-format --to --sink-path --work --settle --linger --max-lag --allow-loss --runs --json --html --hgrm --hlog --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -703,6 +703,10 @@ _audit__loadgen() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --auditd-set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --backlog)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -735,7 +739,23 @@ _audit__loadgen() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --runs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --json)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hgrm)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hlog)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

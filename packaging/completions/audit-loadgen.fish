@@ -213,6 +213,7 @@ no\t'no'"
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l log-format -d 'auditd.conf: log_format' -r -f -a "enriched\t'With auditd\'s names for numbers added'
 raw\t'As the kernel has it'"
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l q-depth -d 'auditd.conf: q_depth' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l auditd-set -d 'Any other key of auditd.conf, e.g. flush=NONE or priority_boost=0; may be given several times' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l backlog -d 'The kernel\'s backlog limit' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l plugin-format -d 'The plugin\'s format' -r -f -a "string\t'Lines'
 binary\t'auditd\'s binary frames'"
@@ -229,7 +230,11 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l w
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l settle -d 'Pause between the start of auditd and the load' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l linger -d 'How long to wait for missing records after the last one that arrived' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l max-lag -d 'Lateness of the generator that counts as on time; the plan is kept if 99 % of the load is' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l runs -d 'How often to make the run, each time with an auditd of its own; with --attach with the one that runs' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l json -d 'Also write the report as JSON' -r -F
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l html -d 'Also write the report as a page with charts, to be opened in a browser' -r -F
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l hgrm -d 'Also write the latencies as a percentile table (us) for HdrHistogram\'s plotters' -r -F
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l hlog -d 'Also write the latencies (ns) as an HdrHistogram interval log, V2 compressed' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l attach -d 'Use the auditd that runs: only make load and watch. The plugin is auditd\'s, so no command may be given; there is a sink only with --to unix or unix-stream and --sink-path'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l allow-loss -d 'Exit 0 although events were lost, duplicated, reordered or torn'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -s h -l help -d 'Print help (see more with \'--help\')'
