@@ -827,7 +827,7 @@ _audit__loadgen() {
             return 0
             ;;
         audit__loadgen__subcmd__send)
-            opts="-h --to --connections --threads --count --duration --rate --ramp --burst --framing --seed --mix --size --trace --window --ca --insecure --timeout --linger --max-lag --bare --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
+            opts="-h --to --connections --threads --count --duration --rate --ramp --burst --warm-up --framing --seed --mix --size --trace --window --ca --insecure --timeout --linger --max-lag --bare --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -862,6 +862,10 @@ _audit__loadgen() {
                     return 0
                     ;;
                 --burst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --warm-up)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

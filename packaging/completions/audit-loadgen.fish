@@ -240,6 +240,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l dur
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l rate -d 'Records a second; 0 is as fast as possible' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l ramp -d 'From one rate to another along a line, over --duration, e.g. 1000..50000' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l burst -d 'Many records at once, again and again, e.g. 1000/1s' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l warm-up -d 'Send that many messages, or with a schedule for that time, before measuring: what is lost counts, but no latency, rate or CPU (2000 is messages, of all connections; 2s or 500ms is a time)' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l framing -d 'Framing on streams [default: lf on unix-stream, else octet]' -r -f -a "octet\t'`LENGTH SP MESSAGE`'
 lf\t'`MESSAGE LF`'"
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l seed -d 'Seed of the records; sender and receiver need the same' -r
