@@ -235,6 +235,96 @@ fn defaults_are_those_in_effect() {
     assert!(compared >= 18, "only {compared} defaults were compared");
 }
 
+/// The numbers of a row's value: the least, and the greatest if there is one, in the smallest unit, and what that is.
+fn range(value: &str) -> Option<(u64, Option<u64>, &'static str)> {
+    let read = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = word.split_at(digits);
+        let number = number.parse::<u64>().ok()?;
+        let (factor, smallest) = match unit {
+            "GiB" => (1 << 30, "B"),
+            "KiB" => (1 << 10, "B"),
+            "B" => (1, "B"),
+            "min" => (60_000, "ms"),
+            "s" => (1000, "ms"),
+            "ms" => (1, "ms"),
+            "" => (1, ""),
+            _ => return None,
+        };
+        Some((number * factor, smallest))
+    };
+    let words: Vec<_> = value.split(' ').collect();
+    for at in 0..words.len() {
+        match words[at..] {
+            ["at", "least", least, ..] => {
+                return read(least).map(|(least, unit)| (least, None, unit));
+            }
+            [least, "to", most, ..] => {
+                let ((least, _), (most, unit)) = (read(least)?, read(most)?);
+                return Some((least, Some(most), unit));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn ranges_end_where_the_rows_say() {
+    let takes = |key: &str, number: u64, unit: &str| {
+        let value = match key {
+            "hostname" | "app-name" => format!("\"{}\"", "x".repeat(usize::try_from(number).unwrap())),
+            "relp-window" | "enterprise-number" => number.to_string(),
+            _ => format!("\"{number}{unit}\""),
+        };
+        let around = match key {
+            "enterprise-number" => "to = [\"udp://h\"]\nstructured-data = [\"audit\"]\n",
+            "relp-window" => "to = [\"relp://h\"]\n",
+            _ => "to = [\"tcp://h\"]\n",
+        };
+        toml::from_str::<Settings>(&format!("{around}{key} = {value}\n"))
+            .is_ok_and(|settings| settings.validate().is_ok())
+    };
+    let mut tried = Vec::new();
+    for (key, cells) in rows("## Keys") {
+        let Some((least, most, unit)) = range(&cells[0]).filter(|_| !cells[0].starts_with("list")) else {
+            continue;
+        };
+        assert!(
+            takes(&key, least, unit),
+            "{key}: {least}{unit} is refused; docs/configuration.md says it is the least"
+        );
+        if least > 0 {
+            assert!(!takes(&key, least - 1, unit), "{key}: {}{unit} is taken, too", least - 1);
+        }
+        if let Some(most) = most {
+            assert!(
+                takes(&key, most, unit),
+                "{key}: {most}{unit} is refused; docs/configuration.md says it is the greatest"
+            );
+            assert!(!takes(&key, most + 1, unit), "{key}: {}{unit} is taken, too", most + 1);
+        }
+        tried.push(key);
+    }
+    let expected = [
+        "queue-size",
+        "max-message-size",
+        "connect-timeout",
+        "tcp-user-timeout",
+        "tcp-keepalive",
+        "relp-window",
+        "hostname",
+        "app-name",
+        "enterprise-number",
+        "gather",
+        "drain-timeout",
+    ];
+    for key in expected {
+        assert!(tried.iter().any(|tried| tried == key), "{key}: no range was read from its row: {tried:?}");
+    }
+}
+
 #[test]
 fn every_option_but_config_is_a_key_and_has_an_entry() {
     let page = relay_page();
