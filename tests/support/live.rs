@@ -163,7 +163,7 @@ pub(crate) enum System {
 }
 
 impl System {
-    fn root(self) -> PathBuf {
+    pub(crate) fn root(self) -> PathBuf {
         match self {
             Self::Host => "/".into(),
             Self::Sid => env::var_os("AUDIT_RELAY_SID_ROOT")
@@ -829,6 +829,11 @@ impl KernelAudit {
         // Deep enough that no record of a test is dropped before it reaches auditd.
         auditctl(&["-b", "65536"]);
         Some(this)
+    }
+
+    /// The kernel's counter of dropped records, as it was found.
+    pub(crate) fn found_lost(&self) -> u64 {
+        self.found.lost
     }
 
     /// Loads rules, each as it stands on a line of a rules file.
