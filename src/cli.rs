@@ -38,9 +38,33 @@ pub enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Show what the running relay does: counters, queues, connections. Ends with 0 if all is well, 1 if something needs
+    /// attention (lines that begin with `!`), 69 if no relay runs.
+    Status(StatusOptions),
     /// Make a certificate and its key, or show what one says.
     #[command(subcommand)]
     Cert(Cert),
+}
+
+/// Whom to ask, and in which form to show it.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    /// The relay's socket [default: as `status` in the configuration says, else /run/audit-relay/status.sock].
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Read the socket's path from this file [default: /etc/audit-relay.toml].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long, conflicts_with_all = ["prometheus", "watch"])]
+    pub json: bool,
+    /// Print metrics in Prometheus's text form.
+    #[arg(long, conflicts_with = "watch")]
+    pub prometheus: bool,
+    /// Show it again every SECONDS (1 to 3600) until Ctrl-C or q, in place on a terminal, else a line each
+    /// [default: 1].
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub watch: Option<u32>,
 }
 
 /// What to do with certificates.
@@ -187,6 +211,24 @@ pub struct Options {
     /// Write the accounting here as JSON, at the end and on SIGUSR1.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Socket for `audit-relay status`; auto is /run/audit-relay/status.sock under auditd; off [default: auto].
+    #[arg(long, value_name = "PATH")]
+    status: Option<PathBuf>,
+    /// Group that may connect to that socket [default: root and the relay's account only].
+    #[arg(long, value_name = "NAME")]
+    status_group: Option<String>,
+    /// Serve metrics over HTTP at this address and port of the loopback interface, such as 127.0.0.1:9101.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
+    /// Write metrics to this file (*.prom), for node_exporter's textfile collector.
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
+    /// How often the file is written [default: 15s].
+    #[arg(long, value_name = "TIME")]
+    metrics_interval: Option<String>,
+    /// Send a message STATS with the sums to each destination this often; off [default: off].
+    #[arg(long, value_name = "TIME")]
+    statistics_interval: Option<String>,
     /// Where diagnostics go: auto, stderr, syslog, none. auto adds syslog under auditd [default: auto].
     #[arg(long, value_name = "WHERE")]
     log: Option<String>,
@@ -246,6 +288,12 @@ impl Options {
             handover: self.handover,
             user: self.user,
             report: self.report,
+            status: self.status,
+            status_group: self.status_group,
+            metrics: self.metrics,
+            metrics_file: self.metrics_file,
+            metrics_interval: self.metrics_interval,
+            statistics_interval: self.statistics_interval,
             log: self.log,
             destination: Vec::new(),
         };
@@ -378,12 +426,24 @@ mod tests {
             "u",
             "--report",
             "/r",
+            "--status",
+            "/s",
+            "--status-group",
+            "adm",
+            "--metrics",
+            "127.0.0.1:9101",
+            "--metrics-file",
+            "/m.prom",
+            "--metrics-interval",
+            "9s",
+            "--statistics-interval",
+            "1min",
             "--log",
             "none",
         ])
         .unwrap();
         let text = toml::to_string(&given).unwrap();
-        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 36, "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains(" = ")).count(), 42, "{text}");
         given.validate().unwrap();
     }
 

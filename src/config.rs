@@ -5,11 +5,13 @@
 //! has an option of the same name, and the command line wins.
 
 mod destination;
+mod seen;
 mod settings;
 mod units;
 mod url;
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::audit::InputForm;
 use crate::ingest::OnFull;
 use crate::output::service::{Route, Service, Target, Verify};
 use crate::syslog::{Facility, Format, Framing, Severity, StructuredData};
+pub use seen::{DEFAULT_STATUS, Status};
 pub use settings::{DestinationSettings, Settings};
 
 /// Read where `--config` is not given and this file exists.
@@ -69,6 +72,18 @@ pub struct Config {
     pub user: Option<String>,
     /// Where to write the accounting at the end and on SIGUSR1.
     pub report: Option<PathBuf>,
+    /// The socket that `audit-relay status` asks.
+    pub status: Status,
+    /// Group that may connect to it, beside root and the relay's account.
+    pub status_group: Option<String>,
+    /// Address and port on the loopback interface where metrics can be had over HTTP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// File that metrics are written to; `None`: none.
+    pub metrics_file: Option<PathBuf>,
+    /// How often `metrics_file` is written. Default 15 s.
+    pub metrics_interval: Duration,
+    /// How often a message `STATS` goes to each destination; `None`: never.
+    pub statistics_interval: Option<Duration>,
     /// Where diagnostics go.
     pub log: LogTarget,
 }
@@ -265,6 +280,18 @@ impl Settings {
             },
             user: self.user.clone(),
             report: self.report.clone(),
+            status: seen::status(self)?,
+            status_group: self.status_group.clone(),
+            metrics: self.metrics.as_deref().map(seen::metrics).transpose()?,
+            metrics_file: self.metrics_file.as_deref().map(seen::metrics_file).transpose()?,
+            metrics_interval: match self.metrics_interval.as_deref() {
+                Some(text) => seen::interval("metrics-interval", text)?,
+                None => seen::METRICS_INTERVAL,
+            },
+            statistics_interval: match self.statistics_interval.as_deref() {
+                None | Some("off") => None,
+                Some(text) => Some(seen::interval("statistics-interval", text)?),
+            },
             log: one_of("log", self.log.as_deref(), &LOGS)?.unwrap_or(LogTarget::Auto),
         })
     }
@@ -397,6 +424,14 @@ impl Config {
             }),
             user: self.user.clone(),
             report: self.report.clone(),
+            status: Some(seen::show(&self.status)),
+            status_group: self.status_group.clone(),
+            metrics: self.metrics.map(|address| address.to_string()),
+            metrics_file: self.metrics_file.clone(),
+            metrics_interval: Some(units::show_duration(self.metrics_interval)),
+            statistics_interval: Some(
+                self.statistics_interval.map_or_else(|| "off".to_owned(), units::show_duration),
+            ),
             log: Some(name_of(&self.log, &LOGS)),
             destination: self.destinations.iter().map(destination::show).collect(),
             ..Settings::default()
@@ -542,6 +577,24 @@ mod tests {
             ("confine = \"no\"", "confine: `no` is unknown; choose among auto, require, log, off"),
             ("threads = \"3\"", "threads: `3` is unknown"),
             ("drain-timeout = \"2\"", "drain-timeout: `2` is not a duration"),
+            ("status = \"here\"", "status: `here` is unknown; choose among auto, off, or a path from / on"),
+            (
+                "status-group = \"adm\"",
+                "status-group: the usual socket's folder is the relay's alone; name another path",
+            ),
+            ("metrics = \"9101\"", "metrics: `9101` is no address with a port; for example 127.0.0.1:9101"),
+            ("metrics = \"0.0.0.0:9101\"", "metrics: 0.0.0.0:9101 is not on the loopback interface"),
+            ("metrics = \"127.0.0.1:0\"", "metrics: port 0 is none"),
+            (
+                "metrics-file = \"a.prom\"",
+                "metrics-file: `a.prom` has to be a path from / on, and end in .prom",
+            ),
+            (
+                "metrics-file = \"/m/a.txt\"",
+                "metrics-file: `/m/a.txt` has to be a path from / on, and end in .prom",
+            ),
+            ("metrics-interval = \"10ms\"", "metrics-interval: 1s to 1440min"),
+            ("statistics-interval = \"2\"", "statistics-interval: `2` is not a duration"),
             ("hostname = \"two words\"", "hostname: `two words` cannot stand in a syslog header"),
             ("to = []", "`to` is empty"),
             ("to = [\"udp://h\", \"udp://h:514\"]", "destination `udp://h:514` is named twice"),
@@ -626,7 +679,7 @@ mod tests {
             "",
             "to = [\"tcp://a\", \"udp://[::1]:5514\", \"unix:/x\", \"unix-stream:/y\", \"stdout:\"]\nhostname = \"h\"\n\
              structured-data = [\"meta\", \"audit\"]\nenterprise-number = 32473\neoe = \"keep\"\non-full = \"drop-oldest\"\n\
-             max-message-size = \"8KiB\"\ngather = \"0ms\"\nthreads = \"2\"\nconfine = \"require\"\ndrain-timeout = \"250ms\"\nuser = \"syslog\"\nreport = \"/run/r\"\nlog = \"syslog\"\n",
+             max-message-size = \"8KiB\"\ngather = \"0ms\"\nthreads = \"2\"\nconfine = \"require\"\nstatus = \"/run/s\"\nstatus-group = \"adm\"\nmetrics = \"[::1]:9101\"\nmetrics-file = \"/m/a.prom\"\nmetrics-interval = \"1min\"\nstatistics-interval = \"5s\"\ndrain-timeout = \"250ms\"\nuser = \"syslog\"\nreport = \"/run/r\"\nlog = \"syslog\"\n",
             "structured-data = [\"none\"]",
             "failover = [\"tls://a\", \"tcp://b\"]\nbalance = [\"relps://c\", \"relp://d\"]\nhandover = \"/run/x\"\nrelp-window = 7\n\
              tls-ca = \"/ca\"\ntls-crl = [\"/l\"]\ntls-cert = \"/c\"\ntls-key = \"/k\"\ntls-name = \"n\"\nconnect-timeout = \"3s\"\n\

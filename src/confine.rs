@@ -98,8 +98,10 @@ pub struct Around<'a> {
     pub file: Option<PathBuf>,
     /// This machine's own name has to be looked up.
     pub resolver: bool,
-    /// Where undelivered records are left.
-    pub handover: Option<BorrowedFd<'a>>,
+    /// Folders in which files are made: for undelivered records, for metrics.
+    pub writable: Vec<BorrowedFd<'a>>,
+    /// Clients are taken (`status`, `metrics`). Their sockets are there already: no other can be made to listen.
+    pub clients: bool,
 }
 
 impl Confinement {
@@ -154,7 +156,7 @@ impl Confinement {
 /// # Errors
 /// A sentence: `confine = "require"`, and the kernel cannot do it.
 pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<Confinement, String> {
-    let Around { file, resolver, handover } = around;
+    let Around { file, resolver, writable, clients } = around;
     let needs = Needs::of(config, file.as_deref(), resolver);
     let mut confinement =
         Confinement { enforced: Enforced::default(), needs, open: Vec::new(), file, resolver, bounds: None };
@@ -167,7 +169,7 @@ pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<C
     bound(*confinement.bounds.insert(Bounds::of(config)));
     let mut missing = Vec::new();
     if config.confine != Confine::Log {
-        match shut_files_and_ports(&confinement.needs, handover) {
+        match shut_files_and_ports(&confinement.needs, writable) {
             Ok((status, open)) => {
                 confinement.open = open;
                 confinement.enforced.landlock = abi(&status);
@@ -187,8 +189,8 @@ pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<C
         }
     }
     let mode = if config.confine == Confine::Log { Mode::Log } else { Mode::Enforce };
-    match shut_calls(mode, confinement.needs.names) {
-        Ok(()) => confinement.enforced.seccomp = if mode == Mode::Log { "log" } else { "enforced" },
+    match shut_calls(mode, confinement.needs.names, clients) {
+        Ok(()) => confinement.enforced.seccomp = if mode == Mode::Log { "log" } else { "enforced" }.into(),
         Err(error) => missing.push(format!("seccomp (system calls): {error}")),
     }
     if missing.is_empty() {
@@ -231,8 +233,8 @@ fn bound(bounds: Bounds) {
     }
 }
 
-fn shut_calls(mode: Mode, names: bool) -> Result<(), String> {
-    for filter in calls::filters(mode, names)? {
+fn shut_calls(mode: Mode, names: bool, clients: bool) -> Result<(), String> {
+    for filter in calls::filters(mode, names, clients)? {
         sys::install_seccomp(&filter.program, filter.logs).map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -240,7 +242,7 @@ fn shut_calls(mode: Mode, names: bool) -> Result<(), String> {
 
 fn shut_files_and_ports(
     needs: &Needs,
-    handover: Option<BorrowedFd<'_>>,
+    writable: Vec<BorrowedFd<'_>>,
 ) -> Result<(RestrictionStatus, Vec<PathBuf>), RulesetError> {
     let mut wanted: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
     if needs.names {
@@ -278,7 +280,7 @@ fn shut_files_and_ports(
             open.extend(path.canonicalize());
         }
     }
-    if let Some(folder) = handover {
+    for folder in writable {
         ruleset = ruleset.add_rule(PathBeneath::new(folder, keep))?;
     }
     for port in &needs.ports {

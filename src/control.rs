@@ -41,6 +41,7 @@ use crate::handover::{Folder, Legacy, Lock, NotTaken};
 use crate::host::Names;
 use crate::pipeline::Pipeline;
 use crate::privilege::Confined;
+use crate::status::{Doors, Server, TextFile};
 use crate::telemetry::{Process, Report};
 use crate::{diagnostics, errand, sys};
 
@@ -96,6 +97,8 @@ pub struct Start<F> {
     pub report: Option<File>,
     /// Where undelivered records are left for the next instance.
     pub handover: Option<Folder>,
+    /// Where others may see what happens.
+    pub doors: Doors,
     /// From [`take_signals`].
     pub signals: SignalFd,
     /// Root is given up.
@@ -139,9 +142,12 @@ struct Relay<F> {
     /// It has been said that what was left cannot be taken now.
     complained: bool,
     user: String,
+    draining: bool,
     confinement: Confinement,
     started: Instant,
     signals: AsyncFd<SignalFd>,
+    status: Server,
+    metrics_file: Option<TextFile>,
     pipeline: Pipeline,
 }
 
@@ -154,7 +160,7 @@ enum Wish {
 }
 
 impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
-    fn start(start: Start<F>) -> io::Result<(Self, tokio::sync::oneshot::Receiver<()>)> {
+    fn start(mut start: Start<F>) -> io::Result<(Self, tokio::sync::oneshot::Receiver<()>)> {
         let (pipeline, input_end) = Pipeline::start(
             &start.confined,
             &start.config,
@@ -172,8 +178,11 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
             lock: None,
             complained: false,
             user: start.confined.user().to_owned(),
+            draining: false,
             confinement: start.confinement,
             started: Instant::now(),
+            metrics_file: start.doors.take_file(),
+            status: Server::start(&mut start.doors)?,
             signals: sys::watch_signals(start.signals)?,
             pipeline,
         };
@@ -227,6 +236,8 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
 
     async fn run(mut self, mut input_end: tokio::sync::oneshot::Receiver<()>) -> u8 {
         let mut clock = tokio::time::interval(CLOCK_PERIOD);
+        let mut metrics = tokio::time::interval(self.config.metrics_interval);
+        let mut statistics = Statistics::every(self.config.statistics_interval);
         let mut stopped = false;
         let mut inherited = self.inherit();
         if inherited {
@@ -272,8 +283,15 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     self.take_up(read);
                 }
                 _ = clock.tick() => self.pipeline.read_clock(),
+                ask = self.status.asked() => ask.answer(self.snapshot()),
+                _ = metrics.tick(), if self.metrics_file.is_some() => self.write_metrics(),
+                () = statistics.due(self.config.statistics_interval) => {
+                    self.pipeline.say_statistics(&self.snapshot());
+                }
             }
         }
+        self.draining = true;
+        self.status.leave_port();
         // Whoever still holds the lock is not waited for: what has been read is to be delivered.
         self.inherit();
         self.pipeline.open_gate();
@@ -291,6 +309,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     Wish::Report => self.write_report(),
                     _ => {}
                 },
+                ask = self.status.asked() => ask.answer(self.snapshot()),
                 () = wait, if !given_up => {
                     given_up = true;
                     self.pipeline.give_up();
@@ -328,6 +347,13 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     (config.log != old.log, "log"),
                     (config.confine != old.confine, "confine"),
                     (config.handover != old.handover, "handover"),
+                    (config.status != old.status || config.status_group != old.status_group, "status"),
+                    (config.metrics != old.metrics, "metrics"),
+                    (
+                        (&config.metrics_file, config.metrics_interval)
+                            != (&old.metrics_file, old.metrics_interval),
+                        "metrics-file",
+                    ),
                     (queue_sizes(&config) != queue_sizes(old), "queue-size"),
                 ] {
                     if changed {
@@ -348,10 +374,11 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
     }
 
     fn snapshot(&self) -> Report {
-        self.pipeline.telemetry.report(Process {
+        self.pipeline.report(Process {
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             input: self.pipeline.shared.form(),
+            input_state: if self.draining { "draining" } else { "reading" },
             user: self.user.clone(),
             confined: self.confinement.enforced().clone(),
         })
@@ -361,6 +388,13 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         let report = self.snapshot();
         info!("{}", report.summary());
         self.put_report(&report);
+    }
+
+    fn write_metrics(&mut self) {
+        let report = self.snapshot();
+        if let Some(file) = &mut self.metrics_file {
+            file.put(&report);
+        }
     }
 
     fn put_report(&mut self, report: &Report) {
@@ -388,6 +422,28 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         diagnostics::last_words(&report.summary());
         self.put_report(&report);
         if report.has_undelivered() { TEMPORARY_FAILURE } else { 0 }
+    }
+}
+
+/// When statistics are due, by an interval that a reload may change.
+struct Statistics {
+    interval: Option<Duration>,
+    next: Instant,
+}
+
+impl Statistics {
+    fn every(interval: Option<Duration>) -> Self {
+        Self { interval, next: Instant::now() + interval.unwrap_or_default() }
+    }
+
+    /// Waits until they are; for ever without an interval. Dropping the future loses nothing.
+    async fn due(&mut self, interval: Option<Duration>) {
+        if self.interval != interval {
+            *self = Self::every(interval);
+        }
+        let Some(interval) = interval else { return std::future::pending().await };
+        tokio::time::sleep_until(self.next).await;
+        self.next = Instant::now() + interval;
     }
 }
 

@@ -9,8 +9,8 @@
 mod echo;
 mod pace;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
@@ -89,6 +89,10 @@ pub struct Shared {
     pub clock: AtomicU64,
     /// [`crate::audit::StreamForm`] as a number.
     pub form: AtomicU8,
+    /// There is something in `statistics`.
+    has_statistics: AtomicBool,
+    /// What to say of whose lane.
+    statistics: Mutex<Vec<(Arc<DestinationCounters>, String)>>,
 }
 
 impl Shared {
@@ -96,6 +100,12 @@ impl Shared {
     pub fn set_clock(&self, quality: TimeQuality) {
         let accuracy = quality.accuracy_us.min(u64::MAX >> 1);
         self.clock.store(u64::from(quality.synced) << 63 | accuracy, Ordering::Relaxed);
+    }
+
+    /// Has `said` put into the stream of each of these destinations. What was not said yet is out of date.
+    pub fn say_statistics(&self, said: Vec<(Arc<DestinationCounters>, String)>) {
+        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = said;
+        self.has_statistics.store(true, Ordering::Release);
     }
 
     /// True if nobody will take a record any more.
@@ -143,6 +153,9 @@ impl Lane {
             // A stop ends the wait: what is read already, 128 KiB of input at most, goes into this batch, and
             // no other destination waits for it.
             if given_up || self.on_full != OnFull::Block {
+                if self.gap.records == 0 {
+                    self.counters.losing(now);
+                }
                 self.gap.add(record.stamp);
                 self.encoder.skip();
                 let reason = if given_up { Reason::DrainDeadline } else { Reason::Overflow };
@@ -166,6 +179,7 @@ impl Lane {
     /// Says in the stream what was lost or passed over since the last time.
     fn append_notices(&mut self, now: u64) {
         if let Some(gap) = self.gap.take() {
+            self.counters.losing(now);
             self.batch.announced.merge(gap);
             let notice = Notice::Lost { gap, reason: Reason::Overflow.name() };
             self.encoder.append_notice(&notice, now, &mut self.batch);
@@ -185,6 +199,16 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Says the sums in the stream. Where there is no room they are not said: the next ones hold them too.
+    fn say_statistics(&mut self, sums: &str, now: u64) {
+        if self.gap.records > 0
+            || (self.batch.is_full_for(sums.len()) && !self.producer.push(&mut self.batch))
+        {
+            return;
+        }
+        self.encoder.append_notice(&Notice::Statistics { sums }, now, &mut self.batch);
     }
 
     /// Pushes the batch, losing waiting ones for it. If all the room is in the hands of an output whose peer
@@ -322,6 +346,9 @@ impl Ingest {
             while let Ok(reload) = self.reloads.try_recv() {
                 self.reload(reload);
             }
+            if self.shared.has_statistics.load(Ordering::Relaxed) {
+                self.say_statistics();
+            }
             held = echo.as_mut().and_then(|echo| echo.rest(Instant::now()));
             if held.is_none() {
                 let now = now_ms();
@@ -335,6 +362,20 @@ impl Ingest {
         ended();
         self.decode(&mut decoder, &mut echo, &mut input, true).await;
         self.finish().await;
+    }
+
+    /// Appends what the control side has to say in the stream.
+    #[cold]
+    fn say_statistics(&mut self) {
+        self.shared.has_statistics.store(false, Ordering::Relaxed);
+        let said =
+            std::mem::take(&mut *self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = now_ms();
+        for (counters, sums) in said {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| Arc::ptr_eq(&lane.counters, &counters)) {
+                lane.say_statistics(&sums, now);
+            }
+        }
     }
 
     /// Waits for the next records: until there are some, or, while they come one close behind the other, until
@@ -396,9 +437,13 @@ impl Ingest {
         for lane in &mut self.lanes {
             lane.encoder.set_time_quality(clock);
             lane.encoder.limit_size(lane.counters.size_limit());
+            lane.producer.set_moment(moment);
         }
         let mut at = 0;
         let pending = input.pending();
+        if !pending.is_empty() {
+            self.counters.last_read.store(now, Ordering::Relaxed);
+        }
         loop {
             at += match decoder.step(&pending[at..], ended) {
                 Step::Record { record, consumed } => {

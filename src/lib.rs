@@ -42,6 +42,7 @@ pub mod host;
 pub mod pipeline;
 pub mod privilege;
 pub mod site;
+pub mod status;
 pub mod sys;
 pub mod telemetry;
 

@@ -15,7 +15,7 @@ use audit_relay::confine::{Around, attempts};
 use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
-use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, sys};
+use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, status, sys};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -61,6 +61,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Check { options, attempt: Some(name), .. }) => return attempt(&options, &name),
         Some(Command::Check { options, confinement: true, .. }) => return check_confinement(&options),
         Some(Command::Check { options, .. }) => return check(*options),
+        Some(Command::Status(options)) => return status::command::run(&options),
         Some(Command::Cert(cert)) => return certificates(cert),
         None => {}
     }
@@ -118,6 +119,13 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
             return CANNOT_CREATE;
         }
     };
+    let doors = match status::open(&config, auditd.is_some(), owner) {
+        Ok(doors) => doors,
+        Err(error) => {
+            log::error!("{error}");
+            return CANNOT_CREATE;
+        }
+    };
     let confined = match privilege::confine(&account) {
         Ok(confined) => confined,
         Err(error) => {
@@ -136,7 +144,8 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
     let around = Around {
         file: file_of(&given),
         resolver: known.is_open(),
-        handover: handover.as_ref().map(AsFd::as_fd),
+        writable: handover.as_ref().map(AsFd::as_fd).into_iter().chain(doors.folder()).collect(),
+        clients: doors.listens(),
     };
     let confinement = match confine::apply(&confined, &config, around) {
         Ok(confinement) => confinement,
@@ -154,6 +163,7 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
         auditd,
         report,
         handover,
+        doors,
         signals,
         confined,
     })
@@ -247,7 +257,11 @@ fn attempt(options: &Options, name: &str) -> u8 {
         let account = privilege::account(config.user.as_deref())?;
         let confined = privilege::confine(&account)?;
         let resolver = host::Known::find().is_open();
-        confine::apply(&confined, &config, Around { file: file_of(options), resolver, handover: None })
+        confine::apply(
+            &confined,
+            &config,
+            Around { file: file_of(options), resolver, writable: Vec::new(), clients: false },
+        )
     });
     if let Err(error) = confined {
         return complain(&error);

@@ -42,6 +42,7 @@ use hand::Hand;
 use link::{Link, LookUp};
 use retry::{Candidates, Failure, Next};
 use service::{Member, Replay, Route, Service, Target, TlsSettings};
+use tls::Tls;
 
 /// How often the kernel is asked what has been acknowledged of little that is kept; a receiver's kernel may wait 40 ms
 /// with its word.
@@ -232,8 +233,8 @@ impl Output {
             };
             // The socket still knows what was acknowledged, also after a reset.
             let acknowledged = self.start_over(&mut link);
-            self.common.counters.failed();
             let url = self.members[at].url.clone();
+            self.common.counters.failed(&url, &explain(&error));
             if matches!(link, Link::Stdout(_)) && error.kind() == io::ErrorKind::BrokenPipe {
                 warn!("{url}: {error}; what comes from now on is counted as lost");
                 return End::Broken;
@@ -272,7 +273,7 @@ impl Output {
         if self.told[at].take().is_some() || self.members.len() > 1 {
             info!("{url}: connected");
         }
-        self.common.counters.connected(url);
+        self.common.counters.connected(url, link.tls().map(Tls::session));
         // Another receiver may take longer messages.
         self.common.counters.learn_size_limit(None);
         self.current = Some(at);
@@ -312,9 +313,9 @@ impl Output {
     }
 
     fn cannot_connect(&mut self, at: usize, error: &io::Error) {
-        self.common.counters.failed();
         // Again where the reason is another one: who was away is back, and has the wrong certificate.
         let sentence = explain(error);
+        self.common.counters.failed(&self.members[at].url, &sentence);
         if self.told[at].as_ref() != Some(&sentence) {
             warn!("{}: cannot connect: {sentence}; trying again until it works", self.members[at].url);
             self.told[at] = Some(sentence);

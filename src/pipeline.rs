@@ -33,7 +33,7 @@ use crate::privilege::Confined;
 use crate::queue::{Consumer, Wake, queue};
 use crate::sys;
 use crate::syslog::{Field, Shape, TimeQuality};
-use crate::telemetry::{DestinationCounters, InputCounters, Reason, Telemetry};
+use crate::telemetry::{DestinationCounters, InputCounters, Process, QueueReport, Reason, Report, Telemetry};
 
 /// The running path.
 #[derive(Debug)]
@@ -164,6 +164,7 @@ impl Pipeline {
         let input_waits = !self.input_is_socket && self.policy(destination) == OnFull::Block;
         let (producer, consumer) = queue(destination.queue_bytes(input_waits), self.wake());
         let counters = DestinationCounters::new(destination.url.clone());
+        destination.route.members().iter().for_each(|member| counters.expect(&member.url));
         let (expiry, expired) = watch::channel(None);
         let service = watch::Sender::new(destination.service.clone());
         let common = Common {
@@ -237,6 +238,34 @@ impl Pipeline {
     /// Lets the outputs begin.
     pub fn open_gate(&self) {
         self.gate.send_replace(true);
+    }
+
+    /// The accounting at this moment.
+    pub fn report(&self, process: Process) -> Report {
+        let mut report = self.telemetry.report(process);
+        for (d, counters) in report.destinations.iter_mut().zip(&self.telemetry.destinations) {
+            let active = self.active.iter().find(|active| Arc::ptr_eq(&active.counters, counters));
+            let Some(active) = active else { continue };
+            let level = active.consumer.level();
+            d.active = true;
+            d.queue = QueueReport {
+                bytes: level.bytes as u64,
+                limit: level.limit as u64,
+                oldest_seconds: level.since.map(|since| since.elapsed().as_secs_f64()),
+            };
+        }
+        report
+    }
+
+    /// Has each destination told its sums, as ingest comes to it.
+    pub fn say_statistics(&self, report: &Report) {
+        let sums = report.destinations.iter().zip(&self.telemetry.destinations);
+        let said = sums
+            .filter(|(d, _)| d.active)
+            .map(|(d, counters)| (Arc::clone(counters), report.statistics(d)))
+            .collect();
+        self.shared.say_statistics(said);
+        self.wake_ingest();
     }
 
     /// What the outputs have left.

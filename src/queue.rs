@@ -1,7 +1,7 @@
 //! 5 QUEUE: batches from ingest to one destination, empty ones back.
 //!
 //! Promise: batches come out in the order they went in; the queue never holds more bytes than it may.
-//! Law: neither side waits here for a lock. What passes is batches, so the cost of the hand-over (a ring
+//! Law: neither side waits here for a lock (a snapshot of the queue's age takes one, which ingest only tries). What passes is batches, so the cost of the hand-over (a ring
 //! slot, and a wake-up if the other side sleeps) is paid once for hundreds of records when it matters.
 //!
 //! ```text
@@ -16,16 +16,20 @@
 //! for us; only when it holds a batch back (the queue is long enough already) or is blocked
 //! on a full queue does it ask for `wake`.
 
+mod age;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use tokio::sync::Notify;
 
 use crate::batch::{BATCH_BYTES, Batch};
+use age::Marks;
 
 /// Batches that may wait before half-filled ones are held back for more records.
 const ENOUGH_WAITING: usize = 2;
@@ -54,12 +58,22 @@ struct Shared {
     /// Batches that an output has given back, and their number: the lock is taken only where there are some.
     returned: Mutex<VecDeque<Batch>>,
     returned_count: AtomicUsize,
+    /// Bytes of all batches that ever came in.
+    pushed: AtomicU64,
+    /// When they came; the producer writes here some ten times a second at most, and waits for nobody.
+    marks: Mutex<Marks>,
     wake: Wake,
 }
 
 impl Shared {
     fn is_over(&self) -> bool {
         self.closed.load(SeqCst) && self.bytes.load(SeqCst) == 0
+    }
+
+    /// Bytes of those that came in and are settled, about: the two numbers are not read at once.
+    fn settled(&self) -> u64 {
+        let held = self.bytes.load(SeqCst) as u64;
+        self.pushed.load(SeqCst).saturating_sub(held)
     }
 
     /// Takes `bytes` off the account.
@@ -89,6 +103,8 @@ pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
         over: Notify::new(),
         returned: Mutex::default(),
         returned_count: AtomicUsize::new(0),
+        pushed: AtomicU64::new(0),
+        marks: Mutex::new(Marks::new()),
         wake,
     });
     let producer = Producer {
@@ -96,6 +112,7 @@ pub fn queue(limit: usize, wake: Wake) -> (Producer, Consumer) {
         oldest: full_out.clone(),
         empties: empty_out,
         shared: Arc::clone(&shared),
+        mark_due: Instant::now(),
     };
     (producer, Consumer { full: full_out, empties: empty_in, shared })
 }
@@ -107,9 +124,27 @@ pub struct Producer {
     oldest: Receiver<Batch>,
     empties: Receiver<Batch>,
     shared: Arc<Shared>,
+    /// When to note next how far the queue has come.
+    mark_due: Instant,
 }
 
 impl Producer {
+    /// Says what time it is: what is pushed from now on came at `now`.
+    pub fn set_moment(&mut self, now: Instant) {
+        if now >= self.mark_due {
+            self.mark(now);
+        }
+    }
+
+    #[cold]
+    fn mark(&mut self, now: Instant) {
+        // While a snapshot is taken: the next time does as well.
+        if let Ok(mut marks) = self.shared.marks.try_lock() {
+            let settled = self.shared.settled();
+            self.mark_due = marks.add(self.shared.pushed.load(SeqCst), settled, now);
+        }
+    }
+
     /// Hands `batch` over and puts an empty one in its place, or leaves it where it is and returns false
     /// because the queue is full. Gives the queue its only producer, so room that was seen stays.
     pub fn push(&self, batch: &mut Batch) -> bool {
@@ -130,6 +165,7 @@ impl Producer {
             return false;
         }
         self.shared.bytes.fetch_add(batch.bytes.len(), SeqCst);
+        self.shared.pushed.fetch_add(batch.bytes.len() as u64, Relaxed);
         let empty = self.empties.try_recv().unwrap_or_else(|_| Batch::new());
         let filled = std::mem::replace(batch, empty);
         self.shared.caught_up.store(false, SeqCst);
@@ -140,6 +176,7 @@ impl Producer {
             }
             Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
                 self.shared.bytes.fetch_sub(back.bytes.len(), SeqCst);
+                self.shared.pushed.fetch_sub(back.bytes.len() as u64, Relaxed);
                 *batch = back;
                 false
             }
@@ -185,6 +222,18 @@ impl Drop for Producer {
         self.shared.filled.notify_one();
         self.shared.over.notify_waiters();
     }
+}
+
+/// How full a queue is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Level {
+    /// Bytes of messages that are not settled.
+    pub bytes: usize,
+    /// Bytes that it may hold.
+    pub limit: usize,
+    /// When the oldest of them came, to some 100 ms, or to a hundredth where it has been long; `None`: there are none,
+    /// or none has come through [`Producer::push`].
+    pub since: Option<Instant>,
 }
 
 /// The output's end, or one of several.
@@ -246,6 +295,14 @@ impl Consumer {
         self.shared.is_over()
     }
 
+    /// What waits, or is written and not settled.
+    pub fn level(&self) -> Level {
+        let bytes = self.shared.bytes.load(SeqCst);
+        let settled = self.shared.settled();
+        let since = self.shared.marks.lock().unwrap_or_else(PoisonError::into_inner).since(settled);
+        Level { bytes, limit: self.shared.limit, since: since.filter(|_| bytes > 0) }
+    }
+
     /// As [`Consumer::next`] after that has returned `None`: waits for a batch that another output gives back;
     /// `None` once everything is settled.
     pub async fn next_returned(&self) -> Option<Batch> {
@@ -294,6 +351,7 @@ impl Consumer {
     /// Takes up a batch that never went through this queue, before all that waits.
     pub fn adopt(&self, batch: Batch) {
         self.shared.bytes.fetch_add(batch.bytes.len(), SeqCst);
+        self.shared.pushed.fetch_add(batch.bytes.len() as u64, Relaxed);
         self.put_back(batch);
     }
 
@@ -373,6 +431,34 @@ mod tests {
             assert_eq!(consumer.next().await.unwrap().bytes, "b");
             assert!(consumer.next().await.is_none());
         });
+    }
+
+    #[test]
+    fn the_level_says_how_much_waits_and_since_when() {
+        use std::time::Duration;
+        let (mut producer, consumer) = queue(1 << 20, counting().0);
+        let start = Instant::now() + Duration::from_secs(1);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(consumer.level(), Level { bytes: 0, limit: 1 << 20, since: None });
+        for second in 0..3 {
+            producer.set_moment(at(second));
+            assert!(producer.push(&mut filled(b"abcd")));
+        }
+        assert_eq!(consumer.level(), Level { bytes: 12, limit: 1 << 20, since: Some(at(0)) });
+        consumer.settle(consumer.try_next().unwrap());
+        assert_eq!(consumer.level().since, Some(at(1)));
+        // Given back is not settled.
+        consumer.put_back(consumer.try_next().unwrap());
+        assert_eq!((consumer.level().bytes, consumer.level().since), (8, Some(at(1))));
+        consumer.settle(consumer.try_next().unwrap());
+        assert_eq!(consumer.level().since, Some(at(2)));
+        consumer.settle(consumer.try_next().unwrap());
+        assert_eq!(consumer.level().since, None);
+        // What the instance before has left came when it was taken up at the latest.
+        producer.set_moment(at(9));
+        assert!(producer.push(&mut filled(b"new")));
+        consumer.adopt(filled(b"older"));
+        assert_eq!((consumer.level().bytes, consumer.level().since), (8, Some(at(9))));
     }
 
     #[test]

@@ -327,6 +327,14 @@ pub fn writable_code() -> io::Result<()> {
     Ok(())
 }
 
+/// Columns and rows of a terminal. `None`: it is none, or does not know.
+pub fn terminal_size(terminal: BorrowedFd<'_>) -> Option<(usize, usize)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize, which `size` is.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
 /// Opens a socket of Multipath TCP (RFC 8684), and closes it.
 ///
 /// # Errors

@@ -7,14 +7,19 @@
 //! Law: each counter has one writer, which only adds; a snapshot reads the later stages first, so that
 //! what is under way shows up as in flight and never as negative.
 
+mod receivers;
+mod report;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-use serde::Serialize;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::audit::Stamp;
 use crate::batch::Gap;
+use receivers::Receivers;
+pub use receivers::{LastError, Receiver, Session, State};
+pub use report::{DestinationReport, Enforced, FilteredBy, Process, QueueReport, Report};
 
 /// Why records were lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,7 +39,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 6] =
+    /// All reasons.
+    pub const ALL: [Self; 6] =
         [Self::Overflow, Self::Oversize, Self::DrainDeadline, Self::Removed, Self::Closed, Self::Refused];
 
     /// Reasons for which an output loses single messages while it goes on with the others.
@@ -69,6 +75,8 @@ pub struct InputCounters {
     pub skipped_bytes: AtomicU64,
     /// SYSCALL records of the relay's own calls; forwarded all the same.
     pub own: AtomicU64,
+    /// When something was last read, in milliseconds since 1970; 0: never.
+    pub last_read: AtomicU64,
 }
 
 /// What is counted for one destination.
@@ -80,8 +88,7 @@ pub struct DestinationCounters {
     output: OutputSide,
     /// Records that the output lost one by one and that no notice has named yet, by reason. Rare, so a lock does.
     unannounced: Mutex<[Gap; Reason::ALL.len()]>,
-    /// Where there is a connection now, by URL.
-    connected: Mutex<Vec<String>>,
+    receivers: Receivers,
 }
 
 #[derive(Debug)]
@@ -93,6 +100,8 @@ struct IngestSide {
     until: AtomicU64,
     lost: [AtomicU64; Reason::ALL.len()],
     cut: AtomicU64,
+    /// When records were last lost here, in milliseconds since 1970; 0: never.
+    last_loss: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +117,7 @@ struct OutputSide {
     unacknowledged: AtomicU64,
     inherited: AtomicU64,
     handed_over: AtomicU64,
+    last_loss: AtomicU64,
     /// Longest message the destination takes, as learned from EMSGSIZE; 0: not known.
     size_limit: AtomicUsize,
 }
@@ -137,14 +147,19 @@ impl DestinationCounters {
     /// Starts at zero, for a destination that gets no records yet.
     pub fn new(url: String) -> Arc<Self> {
         let far = || AtomicU64::new(u64::MAX);
-        let ingest =
-            IngestSide { from: far(), until: far(), lost: Default::default(), cut: AtomicU64::new(0) };
+        let ingest = IngestSide {
+            from: far(),
+            until: far(),
+            lost: Default::default(),
+            cut: AtomicU64::new(0),
+            last_loss: AtomicU64::new(0),
+        };
         Arc::new(Self {
             url,
             ingest,
             output: OutputSide::default(),
             unannounced: Mutex::default(),
-            connected: Mutex::default(),
+            receivers: Receivers::default(),
         })
     }
 
@@ -161,6 +176,11 @@ impl DestinationCounters {
     /// Ingest: records lost before they reached the queue's other end.
     pub fn lost_at_ingest(&self, reason: Reason, records: u64) {
         add(&self.ingest.lost[reason as usize], records);
+    }
+
+    /// Ingest: records are being lost at `now`, in milliseconds since 1970. Called once for a loss, not for each record.
+    pub fn losing(&self, now: u64) {
+        self.ingest.last_loss.store(now, Relaxed);
     }
 
     /// Ingest: messages cut so far.
@@ -180,25 +200,27 @@ impl DestinationCounters {
 
     /// Output: records lost on its side of the queue.
     pub fn lost_at_output(&self, reason: Reason, records: u64) {
+        if records > 0 {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.output.last_loss.store(u64::try_from(since.as_millis()).unwrap_or(0), Relaxed);
+        }
         add(&self.output.lost[reason as usize], records);
     }
 
-    /// Output: a connection to `url` came up.
-    pub fn connected(&self, url: &str) {
+    /// `url` is one of its receivers.
+    pub fn expect(&self, url: &str) {
+        self.receivers.expect(url);
+    }
+
+    /// Output: a connection to `url` came up, over `tls` if it is protected.
+    pub fn connected(&self, url: &str, tls: Option<Session>) {
         add(&self.output.connects, 1);
-        self.connections().push(url.to_owned());
+        self.receivers.connected(url, tls);
     }
 
     /// Output: the connection to `url` is gone.
     pub fn disconnected(&self, url: &str) {
-        let mut connections = self.connections();
-        if let Some(at) = connections.iter().position(|connected| connected == url) {
-            connections.remove(at);
-        }
-    }
-
-    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+        self.receivers.disconnected(url);
     }
 
     /// Records that the instance before this one has left for this destination.
@@ -211,9 +233,10 @@ impl DestinationCounters {
         add(&self.output.handed_over, records);
     }
 
-    /// Output: a connection failed or could not be made.
-    pub fn failed(&self) {
+    /// Output: the connection to `url` failed or could not be made, for the reason `error`.
+    pub fn failed(&self, url: &str, error: &str) {
         add(&self.output.failures, 1);
+        self.receivers.failed(url, error);
     }
 
     /// Output: records that go out again after a connection has ended.
@@ -269,82 +292,6 @@ impl DestinationCounters {
     }
 }
 
-/// The accounting at one moment, in the form of the report. All numbers count records unless said otherwise.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Version of the relay.
-    pub version: &'static str,
-    /// The relay's process id.
-    pub pid: u32,
-    /// Seconds since it started.
-    pub uptime_seconds: f64,
-    /// `text`, `binary`, or `undecided` before the first byte.
-    pub input: &'static str,
-    /// Name of the user that the relay runs as.
-    pub user: String,
-    /// What else it has given up.
-    pub confined: Enforced,
-    /// Read from the input.
-    pub read: u64,
-    /// Of these without a readable type or stamp; forwarded, and part of `sent`.
-    pub undecodable: u64,
-    /// Not forwarded on purpose: the sum of `filtered_by`.
-    pub filtered: u64,
-    /// `filtered` by reason.
-    pub filtered_by: FilteredBy,
-    /// Bytes between binary frames that were no frame.
-    pub skipped_bytes: u64,
-    /// SYSCALL records of the relay's own system calls, one for each call; forwarded, and part of `sent`.
-    pub own: u64,
-    /// The destinations in their configured order.
-    pub destinations: Vec<DestinationReport>,
-}
-
-/// Why records were not forwarded.
-#[derive(Debug, Serialize)]
-pub struct FilteredBy {
-    /// End-of-event records.
-    pub eoe: u64,
-    /// Empty lines and frames.
-    pub empty: u64,
-}
-
-/// One destination's part of the report.
-#[derive(Debug, Serialize)]
-pub struct DestinationReport {
-    /// As configured.
-    pub url: String,
-    /// Where there is a connection now; of a group, the members in use.
-    pub connected: Vec<String>,
-    /// Records meant for it: `read - filtered` since it was configured, and `inherited`.
-    /// `due = sent + lost + handed_over + in_flight`.
-    pub due: u64,
-    /// Records that the instance before this one has left (`handover`).
-    pub inherited: u64,
-    /// RELP: acknowledged by the receiver. TCP and TLS: acknowledged by the peer's kernel. Elsewhere, and with
-    /// `replay = "off"`: taken by our own kernel for the destination.
-    pub sent: u64,
-    /// Records left for the next instance.
-    pub handed_over: u64,
-    /// Lost, by reason; reasons that never happened are left out.
-    pub lost: std::collections::BTreeMap<&'static str, u64>,
-    /// Read, and neither filtered, sent nor lost yet.
-    pub in_flight: u64,
-    /// Bytes handed to the transport, framing and notices included.
-    pub bytes: u64,
-    /// Connections made after the first one.
-    pub reconnects: u64,
-    /// Connections that failed or could not be made.
-    pub failures: u64,
-    /// Messages cut to the size limit; they are part of `sent`.
-    pub cut: u64,
-    /// Records sent once more because their connection ended before they were acknowledged: the receiver may
-    /// have them twice, with the same sequenceId.
-    pub replayed: u64,
-    /// Records among `sent` that were not acknowledged yet when the relay ended.
-    pub unacknowledged: u64,
-}
-
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -358,16 +305,19 @@ impl DestinationCounters {
     /// Reads the counters of the later stages; `in_flight` holds what is settled until the input was read.
     fn settled(&self) -> DestinationReport {
         let sent = self.output.sent.load(Ordering::Acquire);
-        let lost: std::collections::BTreeMap<_, _> = Reason::ALL
+        let lost: std::collections::BTreeMap<_, u64> = Reason::ALL
             .into_iter()
-            .map(|reason| (reason.name(), self.lost(reason)))
+            .map(|reason| (reason.name().into(), self.lost(reason)))
             .filter(|(_, n)| *n > 0)
             .collect();
         let handed_over = self.output.handed_over.load(Ordering::Acquire);
         let settled = sent + handed_over + lost.values().sum::<u64>();
+        let receivers = self.receivers.list();
+        let connected = receivers.iter().filter(|receiver| receiver.state == State::Connected);
+        let last_loss = self.ingest.last_loss.load(Relaxed).max(self.output.last_loss.load(Relaxed));
         DestinationReport {
             url: self.url.clone(),
-            connected: self.connections().clone(),
+            connected: connected.map(|receiver| receiver.url.clone()).collect(),
             due: 0,
             inherited: self.output.inherited.load(Ordering::Acquire),
             sent,
@@ -380,56 +330,12 @@ impl DestinationCounters {
             cut: self.ingest.cut.load(Relaxed) + self.output.cut.load(Relaxed),
             replayed: self.output.replayed.load(Relaxed),
             unacknowledged: self.output.unacknowledged.load(Relaxed),
+            // Said by those who know the queue.
+            active: false,
+            queue: QueueReport::default(),
+            last_loss: moment(last_loss),
+            receivers,
         }
-    }
-}
-
-/// Facts about the process that the report states beside the counters.
-#[derive(Clone, Debug)]
-pub struct Process {
-    /// Process id.
-    pub pid: u32,
-    /// Seconds since the start.
-    pub uptime_seconds: f64,
-    /// Form of the input.
-    pub input: &'static str,
-    /// Name of the user.
-    pub user: String,
-    /// What the kernel enforces.
-    pub confined: Enforced,
-}
-
-/// What confinement the kernel enforces on the relay.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Enforced {
-    /// System calls: `enforced`, `log` (only logged) or `off`.
-    pub seccomp: &'static str,
-    /// Version of Landlock in force, which shuts files; 0: none.
-    pub landlock: u8,
-    /// TCP connections go to the configured ports only (Landlock 4).
-    pub tcp_ports: bool,
-    /// No signals and no abstract sockets to processes outside (Landlock 6).
-    pub scopes: bool,
-    /// Memory cannot become executable (PR_SET_MDWE, Linux 6.3).
-    pub memory: bool,
-    /// No core files, and no reading of this process's memory by its own account.
-    pub no_dumps: bool,
-}
-
-impl std::fmt::Display for Enforced {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let word = |yes| if yes { "yes" } else { "no" };
-        let seccomp = if self.seccomp.is_empty() { "off" } else { self.seccomp };
-        write!(
-            f,
-            "system calls {seccomp}, Landlock {}, TCP ports {}, signals and abstract sockets {}, no new code {}, \
-             no dumps {}",
-            self.landlock,
-            word(self.tcp_ports),
-            word(self.scopes),
-            word(self.memory),
-            word(self.no_dumps)
-        )
     }
 }
 
@@ -451,10 +357,13 @@ impl Telemetry {
             destination.in_flight = due.saturating_sub(destination.in_flight);
         }
         Report {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
             pid: process.pid,
             uptime_seconds: process.uptime_seconds,
-            input: process.input,
+            time: receivers::now(),
+            input: process.input.into(),
+            input_state: process.input_state.into(),
+            last_read: moment(self.input.last_read.load(Relaxed)),
             user: process.user,
             confined: process.confined,
             filtered: filtered_by.eoe + filtered_by.empty,
@@ -468,53 +377,9 @@ impl Telemetry {
     }
 }
 
-impl Report {
-    /// True if some destination has lost records or still holds some.
-    pub fn has_undelivered(&self) -> bool {
-        self.destinations.iter().any(|d| {
-            d.in_flight > 0 || d.handed_over > 0 || d.lost.contains_key(Reason::DrainDeadline.name())
-        })
-    }
-
-    /// One line for people.
-    pub fn summary(&self) -> String {
-        let mut line = format!("read {}, filtered {}", self.read, self.filtered);
-        if self.undecodable > 0 {
-            line += &format!(", undecodable {} (forwarded)", self.undecodable);
-        }
-        if self.skipped_bytes > 0 {
-            line += &format!(", skipped {} bytes", self.skipped_bytes);
-        }
-        if self.own > 0 {
-            line += &format!(", own {} (forwarded)", self.own);
-        }
-        for d in &self.destinations {
-            line += &format!("; {}: sent {}", d.url, d.sent);
-            if d.inherited > 0 {
-                line += &format!(", inherited {}", d.inherited);
-            }
-            if d.handed_over > 0 {
-                line += &format!(", handed over {}", d.handed_over);
-            }
-            for (reason, records) in &d.lost {
-                line += &format!(", lost {records} ({reason})");
-            }
-            line += &format!(", in flight {}", d.in_flight);
-            if d.cut > 0 {
-                line += &format!(", cut {}", d.cut);
-            }
-            if d.unacknowledged > 0 {
-                line += &format!(", {} of the sent not acknowledged", d.unacknowledged);
-            }
-            if d.replayed > 0 {
-                line += &format!(", sent again {}", d.replayed);
-            }
-            if d.reconnects > 0 {
-                line += &format!(", reconnects {}", d.reconnects);
-            }
-        }
-        line
-    }
+/// Milliseconds since 1970 as a moment; 0: there was none.
+fn moment(ms: u64) -> Option<f64> {
+    (ms > 0).then(|| receivers::seconds(ms))
 }
 
 #[cfg(test)]
@@ -539,6 +404,7 @@ mod tests {
             pid: 1,
             uptime_seconds: 0.0,
             input: "text",
+            input_state: "reading",
             user: "nobody".to_owned(),
             confined: Enforced::default(),
         };
@@ -565,6 +431,7 @@ mod tests {
             pid: 1,
             uptime_seconds: 0.0,
             input: "text",
+            input_state: "reading",
             user: "nobody".to_owned(),
             confined: Enforced::default(),
         };

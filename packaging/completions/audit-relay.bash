@@ -25,6 +25,9 @@ _audit__relay() {
             audit__relay,help)
                 cmd="audit__relay__subcmd__help"
                 ;;
+            audit__relay,status)
+                cmd="audit__relay__subcmd__status"
+                ;;
             audit__relay__subcmd__cert,help)
                 cmd="audit__relay__subcmd__cert__subcmd__help"
                 ;;
@@ -52,6 +55,9 @@ _audit__relay() {
             audit__relay__subcmd__help,help)
                 cmd="audit__relay__subcmd__help__subcmd__help"
                 ;;
+            audit__relay__subcmd__help,status)
+                cmd="audit__relay__subcmd__help__subcmd__status"
+                ;;
             audit__relay__subcmd__help__subcmd__cert,new)
                 cmd="audit__relay__subcmd__help__subcmd__cert__subcmd__new"
                 ;;
@@ -65,7 +71,7 @@ _audit__relay() {
 
     case "${cmd}" in
         audit__relay)
-            opts="-h -V --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --log --help --version check cert help"
+            opts="-h -V --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --status --status-group --metrics --metrics-file --metrics-interval --statistics-interval --log --help --version check status cert help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -215,6 +221,30 @@ _audit__relay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --status)
+                    COMPREPLY=($(compgen -W "auto off" -- "${cur}"))
+                    return 0
+                    ;;
+                --status-group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --statistics-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --log)
                     COMPREPLY=($(compgen -W "auto stderr syslog none" -- "${cur}"))
                     return 0
@@ -333,7 +363,7 @@ _audit__relay() {
             return 0
             ;;
         audit__relay__subcmd__check)
-            opts="-h --confinement --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --log --help"
+            opts="-h --confinement --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --status --status-group --metrics --metrics-file --metrics-interval --statistics-interval --log --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -483,6 +513,30 @@ _audit__relay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --status)
+                    COMPREPLY=($(compgen -W "auto off" -- "${cur}"))
+                    return 0
+                    ;;
+                --status-group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --statistics-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --log)
                     COMPREPLY=($(compgen -W "auto stderr syslog none" -- "${cur}"))
                     return 0
@@ -495,7 +549,7 @@ _audit__relay() {
             return 0
             ;;
         audit__relay__subcmd__help)
-            opts="check cert help"
+            opts="check status cert help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -571,6 +625,46 @@ _audit__relay() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        audit__relay__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        audit__relay__subcmd__status)
+            opts="-h --socket --config --json --prometheus --watch --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_audit_relay_global_optspecs
-    string join \n config= to= failover= balance= format= framing= facility= severity= hostname= app-name= structured-data= enterprise-number= input= eoe= on-full= queue-size= max-message-size= replay= connect-timeout= tcp-user-timeout= tcp-keepalive= relp-window= tls-verify= tls-ca= tls-pin= tls-name= tls-cert= tls-key= tls-crl= gather= confine= threads= drain-timeout= handover= user= report= log= h/help V/version
+    string join \n config= to= failover= balance= format= framing= facility= severity= hostname= app-name= structured-data= enterprise-number= input= eoe= on-full= queue-size= max-message-size= replay= connect-timeout= tcp-user-timeout= tcp-keepalive= relp-window= tls-verify= tls-ca= tls-pin= tls-name= tls-cert= tls-key= tls-crl= gather= confine= threads= drain-timeout= handover= user= report= status= status-group= metrics= metrics-file= metrics-interval= statistics-interval= log= h/help V/version
 end
 
 function __fish_audit_relay_needs_command
@@ -107,6 +107,13 @@ complete -c audit-relay -n "__fish_audit_relay_needs_command" -l handover -d 'Fo
 off\t''"
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l user -d 'Account to run as when started as root [default: audit-relay if it exists, else nobody]' -r
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l report -d 'Write the accounting here as JSON, at the end and on SIGUSR1' -r -F
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l status -d 'Socket for `audit-relay status`; auto is /run/audit-relay/status.sock under auditd; off [default: auto]' -r -f -a "auto\t''
+off\t''"
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l status-group -d 'Group that may connect to that socket [default: root and the relay\'s account only]' -r
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l metrics -d 'Serve metrics over HTTP at this address and port of the loopback interface, such as 127.0.0.1:9101' -r
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l metrics-file -d 'Write metrics to this file (*.prom), for node_exporter\'s textfile collector' -r -F
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l metrics-interval -d 'How often the file is written [default: 15s]' -r
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l statistics-interval -d 'Send a message STATS with the sums to each destination this often; off [default: off]' -r
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l log -d 'Where diagnostics go: auto, stderr, syslog, none. auto adds syslog under auditd [default: auto]' -r -f -a "auto\t''
 stderr\t''
 syslog\t''
@@ -114,6 +121,7 @@ none\t''"
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -s h -l help -d 'Print help'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -s V -l version -d 'Print version'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "check" -d 'Validate the configuration and print the one in effect'
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "status" -d 'Show what the running relay does: counters, queues, connections. Ends with 0 if all is well, 1 if something needs attention (lines that begin with `!`), 69 if no relay runs'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "cert" -d 'Make a certificate and its key, or show what one says'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l config -d 'Read this TOML file; `none` reads no file [default: /etc/audit-relay.toml if it exists]' -r -F
@@ -199,12 +207,25 @@ complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l handov
 off\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l user -d 'Account to run as when started as root [default: audit-relay if it exists, else nobody]' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l report -d 'Write the accounting here as JSON, at the end and on SIGUSR1' -r -F
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l status -d 'Socket for `audit-relay status`; auto is /run/audit-relay/status.sock under auditd; off [default: auto]' -r -f -a "auto\t''
+off\t''"
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l status-group -d 'Group that may connect to that socket [default: root and the relay\'s account only]' -r
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l metrics -d 'Serve metrics over HTTP at this address and port of the loopback interface, such as 127.0.0.1:9101' -r
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l metrics-file -d 'Write metrics to this file (*.prom), for node_exporter\'s textfile collector' -r -F
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l metrics-interval -d 'How often the file is written [default: 15s]' -r
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l statistics-interval -d 'Send a message STATS with the sums to each destination this often; off [default: off]' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l log -d 'Where diagnostics go: auto, stderr, syslog, none. auto adds syslog under auditd [default: auto]' -r -f -a "auto\t''
 stderr\t''
 syslog\t''
 none\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l confinement -d 'Also try what a relay that was taken over would try, and say what the kernel refuses'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -s h -l help -d 'Print help'
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand status" -l socket -d 'The relay\'s socket [default: as `status` in the configuration says, else /run/audit-relay/status.sock]' -r -F
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand status" -l config -d 'Read the socket\'s path from this file [default: /etc/audit-relay.toml]' -r -F
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand status" -l watch -d 'Show it again every SECONDS (1 to 3600) until Ctrl-C or q, in place on a terminal, else a line each [default: 1]' -r
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand status" -l json -d 'Print the report as JSON'
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand status" -l prometheus -d 'Print metrics in Prometheus\'s text form'
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand status" -s h -l help -d 'Print help'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand cert; and not __fish_seen_subcommand_from new show help" -s h -l help -d 'Print help'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand cert; and not __fish_seen_subcommand_from new show help" -f -a "new" -d 'Make a private key and a self-signed certificate for both ends of TLS, and print its fingerprints'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand cert; and not __fish_seen_subcommand_from new show help" -f -a "show" -d 'Print the fingerprints, names and dates of the certificates in a PEM file'
@@ -216,8 +237,9 @@ complete -c audit-relay -n "__fish_audit_relay_using_subcommand cert; and __fish
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand cert; and __fish_seen_subcommand_from help" -f -a "new" -d 'Make a private key and a self-signed certificate for both ends of TLS, and print its fingerprints'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand cert; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print the fingerprints, names and dates of the certificates in a PEM file'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand cert; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and not __fish_seen_subcommand_from check cert help" -f -a "check" -d 'Validate the configuration and print the one in effect'
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and not __fish_seen_subcommand_from check cert help" -f -a "cert" -d 'Make a certificate and its key, or show what one says'
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and not __fish_seen_subcommand_from check cert help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and not __fish_seen_subcommand_from check status cert help" -f -a "check" -d 'Validate the configuration and print the one in effect'
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and not __fish_seen_subcommand_from check status cert help" -f -a "status" -d 'Show what the running relay does: counters, queues, connections. Ends with 0 if all is well, 1 if something needs attention (lines that begin with `!`), 69 if no relay runs'
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and not __fish_seen_subcommand_from check status cert help" -f -a "cert" -d 'Make a certificate and its key, or show what one says'
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and not __fish_seen_subcommand_from check status cert help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and __fish_seen_subcommand_from cert" -f -a "new" -d 'Make a private key and a self-signed certificate for both ends of TLS, and print its fingerprints'
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand help; and __fish_seen_subcommand_from cert" -f -a "show" -d 'Print the fingerprints, names and dates of the certificates in a PEM file'

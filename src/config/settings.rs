@@ -89,6 +89,18 @@ pub struct Settings {
     pub user: Option<String>,
     /// See [`super::Config::report`].
     pub report: Option<PathBuf>,
+    /// See [`super::Config::status`].
+    pub status: Option<PathBuf>,
+    /// See [`super::Config::status_group`].
+    pub status_group: Option<String>,
+    /// See [`super::Config::metrics`].
+    pub metrics: Option<String>,
+    /// See [`super::Config::metrics_file`].
+    pub metrics_file: Option<PathBuf>,
+    /// See [`super::Config::metrics_interval`].
+    pub metrics_interval: Option<String>,
+    /// See [`super::Config::statistics_interval`].
+    pub statistics_interval: Option<String>,
     /// See [`super::Config::log`].
     pub log: Option<String>,
     /// Destinations with settings of their own.
@@ -206,7 +218,8 @@ impl Settings {
         over_or_self!(
             input format framing facility severity hostname app_name structured_data enterprise_number eoe on_full
             queue_size max_message_size replay connect_timeout tcp_user_timeout tcp_keepalive relp_window tls_verify
-            tls_ca tls_pin tls_name tls_cert tls_key tls_crl gather confine threads drain_timeout handover user report log
+            tls_ca tls_pin tls_name tls_cert tls_key tls_crl gather confine threads drain_timeout handover user report status
+            status_group metrics metrics_file metrics_interval statistics_interval log
         )
     }
 }

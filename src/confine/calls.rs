@@ -242,6 +242,11 @@ const LIBRARIES: &[Call] = calls! {
     SYS_mmap when &[&[lacks(2, PROT_EXEC)], &[lacks(2, PROT_WRITE)]] => "memory; libraries of the name service",
 };
 
+/// Beside [`ALLOWED`] where clients are taken, from sockets that were made before.
+const CLIENTS: &[Call] = calls! {
+    SYS_accept4 => "who asks for status or metrics",
+};
+
 macro_rules! numbers {
     ($($(#[$attribute:meta])* $name:ident)*) => { &[$($(#[$attribute])* libc::$name,)*] };
 }
@@ -276,11 +281,12 @@ pub(super) struct Filter {
     pub(super) logs: bool,
 }
 
-/// The filters of `mode`, in the order in which they are to be installed. `names`: names are looked up.
+/// The filters of `mode`, in the order in which they are to be installed. `names`: names are looked up; `clients`: some
+/// are taken.
 ///
 /// # Errors
 /// This processor is none that filters can be made for.
-pub(super) fn filters(mode: Mode, names: bool) -> Result<Vec<Filter>, String> {
+pub(super) fn filters(mode: Mode, names: bool, clients: bool) -> Result<Vec<Filter>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{error}");
     let arch =
         || std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| failed(&error));
@@ -291,7 +297,8 @@ pub(super) fn filters(mode: Mode, names: bool) -> Result<Vec<Filter>, String> {
     let plain =
         |numbers: &[c_long]| numbers.iter().map(|number| (*number, Vec::new())).collect::<BTreeMap<_, _>>();
     let mut allowed = BTreeMap::new();
-    for call in ALLOWED.iter().chain(if names { LIBRARIES } else { &[] }) {
+    let (libraries, clients) = (if names { LIBRARIES } else { &[] }, if clients { CLIENTS } else { &[] });
+    for call in ALLOWED.iter().chain(libraries).chain(clients) {
         let mut rules = Vec::new();
         for all in call.when {
             let conditions: Result<Vec<_>, _> = all.iter().map(Argument::condition).collect();
@@ -334,7 +341,7 @@ mod tests {
     fn every_call_stands_once_with_its_reason() {
         let numbers: BTreeSet<_> = ALLOWED.iter().map(|call| call.number).collect();
         assert_eq!(numbers.len(), ALLOWED.len());
-        for call in ALLOWED {
+        for call in ALLOWED.iter().chain(CLIENTS) {
             assert!(!call.who.is_empty() && !FATAL.contains(&call.number), "{}", call.name);
         }
         assert_eq!(FATAL.iter().collect::<BTreeSet<_>>().len(), FATAL.len());
@@ -343,8 +350,8 @@ mod tests {
     #[test]
     fn filters_can_be_made_for_this_processor() {
         for names in [true, false] {
-            assert_eq!(filters(Mode::Enforce, names).unwrap().len(), 3);
-            assert_eq!(filters(Mode::Log, names).unwrap().len(), 2);
+            assert_eq!(filters(Mode::Enforce, names, !names).unwrap().len(), 3);
+            assert_eq!(filters(Mode::Log, names, names).unwrap().len(), 2);
         }
     }
 }

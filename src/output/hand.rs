@@ -424,6 +424,7 @@ mod tests {
                 pid: 0,
                 uptime_seconds: 0.0,
                 input: "",
+                input_state: "reading",
                 user: String::new(),
                 confined: crate::telemetry::Enforced::default(),
             };

@@ -36,6 +36,7 @@ use tokio::net::TcpStream;
 use super::service::{TlsSettings, Verify};
 use crate::certificate::{Facts, Fingerprint};
 use crate::sys;
+use crate::telemetry::Session;
 pub(crate) use material::Material;
 use verify::NotPinned;
 
@@ -361,6 +362,27 @@ impl Tls {
             );
         }
         self.look_at_dates(url);
+    }
+
+    /// The session, for the report.
+    pub(super) fn session(&self) -> Session {
+        let peer = self.session.peer_certificates().and_then(<[_]>::first);
+        let name = |what: Option<String>| what.unwrap_or_default();
+        Session {
+            version: match self.session.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "1.3".to_owned(),
+                Some(ProtocolVersion::TLSv1_2) => "1.2".to_owned(),
+                _ => String::new(),
+            },
+            suite: name(self.session.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()))),
+            group: name(
+                self.session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
+            ),
+            peer: name(self.peer.as_ref().map(|facts| facts.subject.clone())),
+            fingerprint: name(peer.map(|der| Fingerprint::of(der).to_string())),
+            not_after: self.peer.as_ref().map_or(0, |facts| facts.valid.1),
+            own_not_after: self.material.own.as_ref().map(|facts| facts.valid.1),
+        }
     }
 
     /// Warns when a certificate's end is near.

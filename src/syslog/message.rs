@@ -78,6 +78,11 @@ pub enum Notice<'a> {
         /// How many bytes.
         bytes: u64,
     },
+    /// Nothing has happened; these are the sums.
+    Statistics {
+        /// Words of the form `name=number`.
+        sums: &'a str,
+    },
 }
 
 /// Formats the messages of one destination.
@@ -278,11 +283,16 @@ impl Encoder {
         self.next_sequence();
     }
 
-    /// Appends a notice of the relay's own: APP-NAME `audit-relay`, severity warning.
+    /// Appends a notice of the relay's own: APP-NAME `audit-relay`, severity warning, or informational where nothing has
+    /// happened.
     pub fn append_notice(&mut self, notice: &Notice<'_>, now_ms: u64, batch: &mut Batch) {
         let out = &mut batch.bytes;
         let framing = self.shape.framing;
-        let pri = pri(self.shape.facility, Severity::WARNING);
+        let severity = match notice {
+            Notice::Lost { .. } | Notice::Skipped { .. } => Severity::WARNING,
+            Notice::Statistics { .. } => Severity::INFO,
+        };
+        let pri = pri(self.shape.facility, severity);
         let open = framing.open(out, self.head.len() + 180);
         let (id, sentence) = describe(notice);
         match self.shape.format {
@@ -305,7 +315,9 @@ impl Encoder {
                 out.extend_from_slice(format!(" audit-relay[{}]: ", self.shape.procid).as_bytes());
             }
         }
-        out.extend_from_slice(sentence.as_bytes());
+        // Only a very short limit is ever met: sums that do not fit are left out, from the end.
+        let room = self.limit.saturating_sub(out.len() - open.message());
+        out.extend_from_slice(&sentence.as_bytes()[..sentence.len().min(room)]);
         framing.close(out, &open);
         batch.end_message(None, false);
     }
@@ -369,6 +381,7 @@ fn describe(notice: &Notice<'_>) -> (&'static str, String) {
         Notice::Skipped { bytes } => {
             ("SKIPPED", format!("input that is no audit record was passed over: bytes={bytes}"))
         }
+        Notice::Statistics { sums } => ("STATS", format!("statistics: {sums}")),
     }
 }
 
@@ -552,6 +565,12 @@ mod tests {
             "<180>1 1970-01-01T00:00:02.000Z host.example.org audit-relay 4242 LOST - \
              records lost before this message: records=1 reason=overflow first=1.001:4 last=-\n"
         ));
+        // Nothing has happened, and it is no record.
+        encoder.append_notice(&Notice::Statistics { sums: "read=2 sent=2" }, 2_000, &mut batch);
+        assert!(String::from_utf8_lossy(&batch.bytes).ends_with(
+            "<182>1 1970-01-01T00:00:02.000Z host.example.org audit-relay 4242 STATS - statistics: read=2 sent=2\n"
+        ));
+        assert_eq!((batch.records(), encoder.sequence), (2, 3));
     }
 
     #[test]

@@ -62,10 +62,12 @@ impl Relay {
         let no_file: &[&str] = if arguments.contains(&"--config") { &[] } else { &["--config", "none"] };
         // The default folder is one for the whole machine: what one test leaves, another would find.
         let alone: &[&str] = if arguments.contains(&"--handover") { &[] } else { &["--handover", "off"] };
+        let unseen: &[&str] = if arguments.contains(&"--status") { &[] } else { &["--status", "off"] };
         let report = setup.dir.path().join("report.json");
         setup
             .options(no_file)
             .options(alone)
+            .options(unseen)
             .options(&["--log", "stderr", "--report", report.to_str().unwrap()])
             .options(arguments)
     }

@@ -1,0 +1,82 @@
+//! Asks a running relay.
+//!
+//! Promise: an answer, or a sentence that says why there is none and what to do. Law: waits no longer than [`PATIENCE`]
+//! for any step, and reads no more than [`LARGEST`].
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::telemetry::Report;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Far more than a relay with hundreds of receivers says.
+const LARGEST: u64 = 16 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Failure {
+    /// No relay runs, or none that answers.
+    Unavailable(String),
+    /// This user may not ask.
+    NotAllowed(String),
+}
+
+impl Failure {
+    pub(super) fn sentence(&self) -> &str {
+        match self {
+            Self::Unavailable(sentence) | Self::NotAllowed(sentence) => sentence,
+        }
+    }
+
+    fn of(error: &io::Error, socket: &Path) -> Self {
+        let socket = socket.display();
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Unavailable(format!(
+                "no relay offers {socket}. Under auditd a running relay does; one that is run by hand needs --status. \
+                 Is auditd running (service auditd status), and active = yes in its plugins.d/audit-relay.conf? With \
+                 another path in the configuration: --socket PATH"
+            )),
+            io::ErrorKind::ConnectionRefused => Self::Unavailable(format!(
+                "no relay runs: {socket} was left by one that has ended. Start it with auditd (service auditd start); \
+                 its last words are in the system's log"
+            )),
+            io::ErrorKind::PermissionDenied => Self::NotAllowed(format!(
+                "{socket}: only root and the relay's account may ask; use sudo, or let a group ask (status-group)"
+            )),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Unavailable(format!(
+                "{socket}: the relay does not answer within {} s; is it stopped (SIGSTOP), or are others asking \
+                 without end?",
+                PATIENCE.as_secs()
+            )),
+            _ => Self::Unavailable(format!("{socket}: {error}")),
+        }
+    }
+}
+
+/// Sends one line and returns the whole answer.
+pub(super) fn ask(socket: &Path, question: &str) -> Result<Vec<u8>, Failure> {
+    let work = || -> io::Result<Vec<u8>> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{question}\n").as_bytes())?;
+        let mut answer = Vec::new();
+        stream.take(LARGEST).read_to_end(&mut answer)?;
+        if answer.is_empty() {
+            return Err(io::Error::other("the relay has ended meanwhile; ask again"));
+        }
+        Ok(answer)
+    };
+    work().map_err(|error| Failure::of(&error, socket))
+}
+
+/// The report.
+pub(super) fn report(socket: &Path) -> Result<Report, Failure> {
+    let answer = ask(socket, super::JSON)?;
+    serde_json::from_slice(&answer).map_err(|error| {
+        Failure::Unavailable(format!("{}: what answers there is no relay: {error}", socket.display()))
+    })
+}

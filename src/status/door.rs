@@ -1,0 +1,224 @@
+//! The sockets and the folder of what can be seen, made while root still can.
+//!
+//! Promise: a socket is under its name from one moment to the next, with its owner and mode already; an older instance's
+//! is replaced, and nobody ever removes a newer one's. Law: called before root is given up and before confinement; no
+//! path is walked on which others can turn the way (`guarded`).
+//!
+//! ```text
+//! bind .status.sock.PID -> chmod, chown -> rename to status.sock       what is left behind refuses: connect says so
+//! ```
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use log::{error, warn};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
+use nix::unistd::{Gid, Group, Uid, UnlinkatFlags, fchownat, unlinkat};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::textfile::TextFile;
+use crate::config::{Config, DEFAULT_STATUS, Status};
+use crate::guarded::{self, Fault};
+use crate::handover::Folder;
+
+/// Clients that the kernel lets wait until they are accepted.
+const BACKLOG: i32 = 16;
+
+/// What was opened.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// The socket in the file system.
+    pub(super) socket: Option<UnixListener>,
+    /// On the loopback interface.
+    pub(super) port: Option<TcpListener>,
+    /// Where metrics are written.
+    file: Option<TextFile>,
+}
+
+impl Doors {
+    /// True if clients can come.
+    pub fn listens(&self) -> bool {
+        self.socket.is_some() || self.port.is_some()
+    }
+
+    /// The folder that metrics are written in.
+    pub fn folder(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The file that metrics are written to.
+    pub fn take_file(&mut self) -> Option<TextFile> {
+        self.file.take()
+    }
+}
+
+/// Opens what `config` asks for; `owner` is whom the relay will be. A socket that nobody has asked for, and a port that
+/// anybody on the machine could have taken first, are done without.
+///
+/// # Errors
+/// A sentence with the remedy.
+pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Doors, String> {
+    let group = config.status_group.as_deref().map(group).transpose()?;
+    let socket = match &config.status {
+        Status::Off => None,
+        Status::Auto if !under_auditd => None,
+        Status::Auto => usual(owner).map(Some).unwrap_or_else(|error| {
+            warn!("{error}; `audit-relay status` will find no relay");
+            None
+        }),
+        Status::Socket(path) => Some(socket(path, owner, group)?),
+    };
+    let port = config.metrics.and_then(|address| {
+        listen(address)
+            .map_err(|error| error!("metrics: cannot listen on {address}: {error}; going on without"))
+            .ok()
+    });
+    let file = config.metrics_file.as_deref().map(|path| TextFile::open(path, owner.0)).transpose()?;
+    Ok(Doors { socket, port, file })
+}
+
+/// The socket in the folder of the handover, which is made if need be.
+fn usual(owner: (Uid, Gid)) -> Result<UnixListener, String> {
+    let path = Path::new(DEFAULT_STATUS);
+    let folder = path.parent().unwrap_or(path);
+    Folder::open(folder, owner).map_err(|error| error.replacen("handover", "status", 1))?;
+    socket(path, owner, None)
+}
+
+fn group(name: &str) -> Result<Gid, String> {
+    // The file first: when auditd starts, the name service may wait for a network.
+    let known = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    known
+        .lines()
+        .find_map(of_line)
+        .map(Gid::from_raw)
+        .or_else(|| Group::from_name(name).ok().flatten().map(|group| group.gid))
+        .ok_or_else(|| {
+            format!("status-group: there is no group `{name}`; create it (groupadd) or name another")
+        })
+}
+
+/// Makes the socket `path`: for root and the relay's account, and for `group` if there is one.
+fn socket(path: &Path, (uid, gid): (Uid, Gid), group: Option<Gid>) -> Result<UnixListener, String> {
+    let name = path.display();
+    let failed = |what: &str, error: io::Error| format!("status: cannot {what} {name}: {error}");
+    let place = guarded::place(path, uid).map_err(|fault| match fault {
+        Fault::Io(error) => failed("open the folder of", error),
+        Fault::Refused(sentence) => format!("status: {sentence}"),
+    })?;
+    match fstatat(&place.folder, place.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(failed("look at", errno.into())),
+        Ok(facts) if SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK => {}
+        Ok(_) => {
+            return Err(format!("status: {name} is there and is no socket; remove it, or name another path"));
+        }
+    }
+    let mut aside = OsString::from(".");
+    aside.push(&place.name);
+    aside.push(format!(".{}", std::process::id()));
+    let remove = || unlinkat(&place.folder, aside.as_os_str(), UnlinkatFlags::NoRemoveDir);
+    // Of an instance with our process id that was killed in between.
+    let _ = remove();
+    // bind(2) knows no folder by its descriptor; the path may be longer than an address holds, too.
+    let bound = PathBuf::from(format!("/proc/self/fd/{}", place.folder.as_raw_fd())).join(&aside);
+    let make = || -> io::Result<UnixListener> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(&bound)?)?;
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        fchmodat(
+            &place.folder,
+            aside.as_os_str(),
+            Mode::from_bits_truncate(mode),
+            FchmodatFlags::FollowSymlink,
+        )?;
+        let group = group.unwrap_or(gid);
+        fchownat(&place.folder, aside.as_os_str(), Some(uid), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        renameat(&place.folder, aside.as_os_str(), &place.folder, place.name.as_os_str())?;
+        Ok(UnixListener::from(socket))
+    };
+    make().map_err(|error| {
+        let _ = remove();
+        failed("make", error)
+    })
+}
+
+/// A loopback port. An older instance of the same user may still listen there: it stops as soon as it drains.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixStream;
+
+    fn ours() -> (Uid, Gid) {
+        (Uid::effective(), Gid::effective())
+    }
+
+    #[test]
+    fn the_newer_socket_takes_the_name_and_the_older_one_leaves_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status.sock");
+        let old = socket(&path, ours(), None).unwrap();
+        let new = socket(&path, ours(), None).unwrap();
+        drop(old);
+        let facts = path.metadata().unwrap();
+        assert_eq!(facts.permissions().mode() & 0o777, 0o600);
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(new.accept().is_ok());
+        drop(new);
+        // What is left of a killed one.
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let _again = socket(&path, ours(), Some(Gid::effective())).unwrap();
+        let facts = path.metadata().unwrap();
+        assert_eq!((facts.mode() & 0o777, facts.gid()), (0o660, Gid::effective().as_raw()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left aside");
+    }
+
+    #[test]
+    fn no_file_is_replaced_and_no_link_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "x").unwrap();
+        assert!(socket(&path, ours(), None).unwrap_err().contains("is no socket"));
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(socket(&link, ours(), None).unwrap_err().contains("is no socket"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "x");
+        let open = dir.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(socket(&open.join("s"), ours(), None).unwrap_err().contains("others may write"));
+        // Longer than an address of a socket can be.
+        let deep = dir.path().join("d".repeat(150));
+        std::fs::create_dir(&deep).unwrap();
+        assert!(socket(&deep.join("s"), ours(), None).is_ok());
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_is_named() {
+        assert!(group("no-such-group-here").unwrap_err().contains("groupadd"));
+        assert_eq!(group("root"), Ok(Gid::from_raw(0)));
+    }
+}

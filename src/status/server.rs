@@ -1,0 +1,150 @@
+//! Answers clients, as a task beside the outputs.
+//!
+//! Promise: a question is answered with the numbers of that moment. Law: each listener has [`MOST`] clients at a time,
+//! each for [`PATIENCE`] at most, and takes a new one every [`SPACING`] at most, so that whoever asks without end costs
+//! a bounded share of the thread; a client that does not read costs its own time only.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::warn;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::door::Doors;
+use super::exchange::{LONGEST, Question};
+use crate::telemetry::Report;
+
+/// Clients of one listener at a time; others wait in the kernel.
+const MOST: usize = 8;
+
+/// How long a client may take from its connection to its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Shortest time between two clients of one listener.
+const SPACING: Duration = Duration::from_millis(20);
+
+/// Pause when the system gives no descriptor.
+const SHORTAGE: Duration = Duration::from_secs(1);
+
+/// Somebody wants the numbers.
+#[derive(Debug)]
+pub struct Ask(oneshot::Sender<Report>);
+
+impl Ask {
+    /// Gives them.
+    pub fn answer(self, report: Report) {
+        let _ = self.0.send(report);
+    }
+}
+
+/// The running tasks.
+#[derive(Debug)]
+pub struct Server {
+    asks: mpsc::Receiver<Ask>,
+    /// Kept, so that `asks` does not end.
+    _asker: mpsc::Sender<Ask>,
+    port: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Takes up the listeners of `doors`. Call on the runtime.
+    ///
+    /// # Errors
+    /// The system has no room left in its epoll.
+    pub fn start(doors: &mut Doors) -> io::Result<Self> {
+        let (asker, asks) = mpsc::channel(1);
+        if let Some(socket) = doors.socket.take() {
+            let (listener, asker) = (UnixListener::from_std(socket)?, asker.clone());
+            tokio::spawn(async move {
+                let accept = || async { listener.accept().await.map(|(client, _)| client) };
+                serve(accept, asker, false).await;
+            });
+        }
+        let port = match doors.port.take() {
+            None => None,
+            Some(port) => {
+                let (listener, asker) = (TcpListener::from_std(port)?, asker.clone());
+                Some(tokio::spawn(async move {
+                    let accept = || async { listener.accept().await.map(|(client, _)| client) };
+                    serve(accept, asker, true).await;
+                }))
+            }
+        };
+        Ok(Self { asks, _asker: asker, port })
+    }
+
+    /// Waits for the next who asks. Dropping the future loses nothing.
+    pub async fn asked(&mut self) -> Ask {
+        match self.asks.recv().await {
+            Some(ask) => ask,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Leaves the port to the next instance, which may be there already. The socket's name is its own anyway.
+    pub fn leave_port(&mut self) {
+        if let Some(port) = self.port.take() {
+            port.abort();
+        }
+    }
+}
+
+async fn serve<S, A>(accept: impl Fn() -> A, asker: mpsc::Sender<Ask>, metrics_only: bool)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: Future<Output = io::Result<S>>,
+{
+    let room = Arc::new(Semaphore::new(MOST));
+    let mut complained = false;
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match accept().await {
+            Ok(client) => {
+                let asker = asker.clone();
+                tokio::spawn(async move {
+                    // Whoever is too slow, or goes away, has only missed his answer.
+                    let _ = tokio::time::timeout(PATIENCE, converse(client, asker, metrics_only)).await;
+                    drop(place);
+                });
+                tokio::time::sleep(SPACING).await;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut complained, true) {
+                    warn!("status: a client could not be taken: {error}; trying again");
+                }
+                tokio::time::sleep(SHORTAGE).await;
+            }
+        }
+    }
+}
+
+async fn converse<S>(mut client: S, asker: mpsc::Sender<Ask>, metrics_only: bool) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut said = [0; LONGEST];
+    let mut length = 0;
+    let question = loop {
+        let count = client.read(&mut said[length..]).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        length += count;
+        if let Some(question) = Question::read(&said[..length]) {
+            break if metrics_only { question.metrics_only() } else { question };
+        }
+    };
+    let report = if question.needs_report() {
+        let (ask, told) = oneshot::channel();
+        asker.send(Ask(ask)).await.map_err(io::Error::other)?;
+        told.await.map_err(io::Error::other)?
+    } else {
+        Report::default()
+    };
+    client.write_all(&question.answer(&report)).await?;
+    client.shutdown().await
+}
