@@ -368,6 +368,19 @@ fn as_installed(system: System) {
     rig.auditd = rig.machine.start_auditd();
     assert!(!logged(&mut rig, "started without a disk log"));
     rig.auditd.stop();
+
+    // A disk with less room than both limits: auditd leaves off writing, and the records go on.
+    let full = packaged("auditd/auditd-relay-and-disk.conf")
+        .replace("\nspace_left = 500\n", "\nspace_left = 90000000\n")
+        .replace("\nadmin_space_left = 100\n", "\nadmin_space_left = 80000000\n");
+    rig.machine.write("/etc/audit/auditd.conf", &full, 0o640);
+    rig.auditd = rig.machine.start_auditd();
+    logged(&mut rig, "until the limit is noticed");
+    // It looks at the room now and then.
+    user_messages((0..2000).map(|n| (1107, format!("op=filling n={n} {}", "x".repeat(1000)).into_bytes())));
+    assert!(!logged(&mut rig, "on a full disk"), "auditd goes on writing on a full disk");
+    rig.auditd.stop();
+    Report::read(&rig.machine.report()).check_sum();
 }
 
 #[test]
