@@ -67,6 +67,7 @@ const LAW: &[(&str, &[&str])] = &[
         "control.rs",
         &["crate::audit", "crate::syslog", "crate::batch", "crate::queue", "crate::output", "clap"],
     ),
+    ("dispatcher.rs", &["crate::", "std::net", "std::thread", "tokio", "log::"]),
     ("errand.rs", &["crate::", "std::net", "std::fs", "nix", "log::"]),
     ("sys.rs", &["crate::"]),
     ("fuzzing.rs", &["std::fs", "std::net", "std::thread", "tokio", "nix", "rustls", "unsafe"]),
