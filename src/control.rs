@@ -5,7 +5,7 @@
 //!
 //! | signal | under auditd | run by hand |
 //! |---|---|---|
-//! | TERM | from auditd, or once auditd is gone: stop reading, drain; from anybody else: ignored | stop reading, drain; the second one gives up at once |
+//! | TERM | from auditd, or once it (or its filter, `dispatcher`) is gone: stop reading, drain; from anybody else: ignored | stop reading, drain; the second one gives up at once |
 //! | INT | ignored | as TERM |
 //! | HUP | read the configuration again | the same |
 //! | USR1 | write the accounting | the same |
@@ -30,12 +30,12 @@ use log::{error, info, warn};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use nix::unistd::{Pid, getppid};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::confine::Confinement;
+use crate::dispatcher::Dispatcher;
 use crate::errand::Answer;
 use crate::handover::{Folder, Legacy, Lock, NotTaken};
 use crate::host::Names;
@@ -89,9 +89,9 @@ pub struct Start<F> {
     pub read_again: F,
     /// This host's names.
     pub names: Names,
-    /// auditd's process id, if auditd has started us.
-    pub auditd: Option<Pid>,
-    /// Standard input is a socket.
+    /// Who feeds us, if auditd is behind it.
+    pub auditd: Option<Dispatcher>,
+    /// Standard input is a socket, or fed by auditd's filter.
     pub input_is_socket: bool,
     /// Where the accounting goes.
     pub report: Option<File>,
@@ -135,7 +135,7 @@ pub fn relay<F: Fn() -> Result<Config, String> + Send + Sync + 'static>(start: S
 struct Relay<F> {
     config: Config,
     read_again: Arc<F>,
-    auditd: Option<Pid>,
+    auditd: Option<Dispatcher>,
     report: Option<File>,
     handover: Option<Folder>,
     lock: Option<Lock>,
@@ -460,7 +460,7 @@ async fn finished(reading: &mut Option<Answer<Result<Config, String>>>) -> Resul
     }
 }
 
-async fn wish(signals: &AsyncFd<SignalFd>, auditd: Option<Pid>) -> Wish {
+async fn wish(signals: &AsyncFd<SignalFd>, auditd: Option<Dispatcher>) -> Wish {
     loop {
         let Ok(mut ready) = signals.readable().await else {
             return std::future::pending().await;
@@ -475,13 +475,13 @@ async fn wish(signals: &AsyncFd<SignalFd>, auditd: Option<Pid>) -> Wish {
     }
 }
 
-fn meaning(signal: &siginfo, auditd: Option<Pid>) -> Wish {
+fn meaning(signal: &siginfo, auditd: Option<Dispatcher>) -> Wish {
     let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
     match Signal::try_from(number) {
         Ok(Signal::SIGHUP) => Wish::Reload,
         Ok(Signal::SIGUSR1) => Wish::Report,
         // PR_SET_PDEATHSIG sends it when the thread that started us ends, which need not be auditd's end.
-        Ok(Signal::SIGUSR2) if auditd.is_some_and(|parent| getppid() != parent) => Wish::Stop,
+        Ok(Signal::SIGUSR2) if auditd.is_some_and(Dispatcher::is_gone) => Wish::Stop,
         Ok(Signal::SIGINT) if auditd.is_none() => Wish::Stop,
         Ok(Signal::SIGTERM) => {
             let sender = i32::try_from(signal.ssi_pid).unwrap_or(0);
@@ -489,7 +489,9 @@ fn meaning(signal: &siginfo, auditd: Option<Pid>) -> Wish {
             let known = signal.ssi_code == libc::SI_USER;
             match auditd {
                 None => Wish::Stop,
-                Some(parent) if (known && sender == parent.as_raw()) || getppid() != parent => Wish::Stop,
+                Some(feeder) if (known && feeder.ends_by_term(sender)) || feeder.is_gone() => Wish::Stop,
+                // auditd's filter passes it on before it writes the last it has; its end is ours.
+                Some(feeder) if known && feeder.pid().as_raw() == sender => Wish::Nothing,
                 Some(_) => {
                     info!("SIGTERM from process {sender} ignored: only auditd stops its plugin");
                     Wish::Nothing

@@ -13,6 +13,7 @@ use audit_relay::cli::{self, Cert, Command, Options};
 use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
 use audit_relay::confine::{Around, attempts};
 use audit_relay::control::{self, OS_ERROR, Start};
+use audit_relay::dispatcher::Dispatcher;
 use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
 use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, status, sys};
@@ -21,7 +22,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Pid, Uid, getppid};
+use nix::unistd::{Gid, Uid};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let auditd = auditd();
+    let auditd = Dispatcher::find();
     let complain = |sentence: &str| diagnostics::say_at_once(sentence, auditd.is_some());
     let cli = match cli::parse(arguments) {
         Ok(cli) => cli,
@@ -84,7 +85,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     relay(config, given, starter, auditd)
 }
 
-fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u8 {
+fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Dispatcher>) -> u8 {
     let signals = match control::take_signals(auditd.is_none()) {
         Ok(signals) => signals,
         Err(error) => {
@@ -93,7 +94,7 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
         }
     };
     diagnostics::start(config.log, auditd.is_some());
-    let account = match privilege::account(config.user.as_deref()) {
+    let account = match privilege::reachable_account(config.user.as_deref()) {
         Ok(account) => account,
         Err(error) => {
             log::error!("{error}");
@@ -133,8 +134,8 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
             return NO_PERMISSION;
         }
     };
-    if confined.is_root() {
-        log::warn!("running as root because `user` says so; any other account is safer");
+    if let Some(why) = confined.why_root() {
+        log::warn!("{why}");
     }
     if auditd.is_some() {
         // A second line behind the end of the input: another plugin may hold a copy of auditd's end.
@@ -158,7 +159,8 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Pid>) -> u
         confinement,
         read_again: move || read(&given, starter),
         names: known.names(),
-        input_is_socket: getsockopt(&io::stdin().as_fd(), sockopt::SockType).is_ok(),
+        // What auditd feeds must not wait, whatever stands between.
+        input_is_socket: auditd.is_some() || getsockopt(&io::stdin().as_fd(), sockopt::SockType).is_ok(),
         config,
         auditd,
         report,
@@ -339,12 +341,6 @@ fn open_handover(wanted: &Handover, under_auditd: bool, owner: (Uid, Gid)) -> Re
         }),
         Handover::Folder(path) => Folder::open(path, owner).map(Some),
     }
-}
-
-/// auditd's process id, if it has started us: standard input is a socket whose other end our parent made.
-fn auditd() -> Option<Pid> {
-    let peer = getsockopt(&io::stdin().as_fd(), sockopt::PeerCredentials).ok()?;
-    Some(getppid()).filter(|parent| parent.as_raw() == peer.pid())
 }
 
 /// Opens the report before root is given up; the file stays open, so that a later rename or link in its

@@ -1,7 +1,8 @@
 //! Giving up root.
 //!
 //! Promise: [`confine`] returns only if this process can never be root again, holds no capability and no
-//! supplementary group. Law: called before the first thread starts and before the first byte is read,
+//! supplementary group; one that is root without any capability to begin with (behind audisp-filter) stays uid 0 and in its
+//! groups, and says so. Law: called before the first thread starts and before the first byte is read,
 //! because capabilities belong to threads and what is read may be hostile.
 //!
 //! Order: what needs root is open already; bounding set; supplementary groups; group; user; capabilities;
@@ -21,12 +22,26 @@ use crate::sys;
 pub struct Confined {
     user: String,
     root: bool,
+    /// It was root without a capability, and so cannot become anybody else.
+    bound: bool,
 }
 
 impl Confined {
     /// True if it runs with uid 0, under whatever name.
     pub fn is_root(&self) -> bool {
         self.root
+    }
+
+    /// Why it is root, if it is: a warning.
+    pub fn why_root(&self) -> Option<&'static str> {
+        match (self.root, self.bound) {
+            (false, _) => None,
+            (true, false) => Some("running as root because `user` says so; any other account is safer"),
+            (true, true) => Some(
+                "running as root without capabilities: whoever started this relay (audisp-filter does) has taken away \
+                 what becoming another account needs. `confine` holds all the same",
+            ),
+        }
     }
 
     /// The user that the process runs as.
@@ -65,6 +80,26 @@ pub fn account(wanted: Option<&str>) -> Result<Account, String> {
     }
 }
 
+/// As [`account`]; but root itself where this process is root without a capability and nobody has asked for another account:
+/// audisp-filter gives all capabilities up, and those of its children with them, before it starts one.
+///
+/// # Errors
+/// A sentence with the remedy, also where `wanted` cannot be reached.
+pub fn reachable_account(wanted: Option<&str>) -> Result<Account, String> {
+    let account = account(wanted)?;
+    let powerless = Uid::effective().is_root() && !sys::has_capabilities().unwrap_or(true);
+    if !powerless || account.uid.is_root() {
+        return Ok(account);
+    }
+    match wanted {
+        Some(name) => Err(format!(
+            "user: cannot become `{name}`: this process was started as root without capabilities, as audisp-filter starts \
+             what stands behind it. Leave `user` out, or set it to root; `confine` then holds all the same"
+        )),
+        None => Ok(Account { name: "root".to_owned(), uid: Uid::from_raw(0), gid: Gid::from_raw(0) }),
+    }
+}
+
 fn find(passwd: &str, name: &str) -> Option<Account> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -96,7 +131,9 @@ pub fn confine(account: &Account) -> Result<Confined, String> {
     // Any of the three: a saved uid of 0 is a way back.
     let ids = unistd::getresuid().map_err(io::Error::from).map_err(failed("getresuid"))?;
     let root = [ids.real, ids.effective, ids.saved].iter().any(|id| id.is_root());
-    if root {
+    // Without CAP_SETGID the groups stay as they are, and lend nothing: uid 0 is the owner of what they could open.
+    let bound = root && !sys::has_capabilities().map_err(failed("capget"))?;
+    if root && !(bound && account.uid.is_root()) {
         sys::drop_bounding_set();
         if account.uid.is_root() {
             unistd::setgroups(&[]).map_err(io::Error::from).map_err(failed("setgroups"))?;
@@ -112,13 +149,13 @@ pub fn confine(account: &Account) -> Result<Confined, String> {
     }
     sys::clear_capabilities().map_err(failed("capset"))?;
     prctl::set_no_new_privs().map_err(io::Error::from).map_err(failed("no_new_privs"))?;
-    verify(account, root)?;
+    verify(account, root, bound)?;
     let user = if root { account.name.clone() } else { current_user() };
-    Ok(Confined { user, root: unistd::geteuid().is_root() })
+    Ok(Confined { user, root: unistd::geteuid().is_root(), bound })
 }
 
 /// Reads everything back: a call that says yes and does nothing must not pass.
-fn verify(account: &Account, was_root: bool) -> Result<(), String> {
+fn verify(account: &Account, was_root: bool, bound: bool) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("cannot give up root: {what} afterwards; refusing to run"));
     if sys::has_capabilities().map_err(|error| format!("cannot give up root: capget: {error}"))? {
         return wrong("capabilities are left");
@@ -127,6 +164,9 @@ fn verify(account: &Account, was_root: bool) -> Result<(), String> {
         return wrong("no_new_privs is not set");
     }
     if !was_root {
+        return Ok(());
+    }
+    if bound && account.uid.is_root() {
         return Ok(());
     }
     if !unistd::getgroups().is_ok_and(|groups| groups.is_empty()) {

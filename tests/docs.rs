@@ -46,6 +46,10 @@ fn every_command_line_is_understood() {
     for (place, words) in found {
         let line = words.join(" ");
         let is_known = |name: &str| cli::Cli::command().get_subcommands().any(|sub| sub.get_name() == name);
+        // What the program says of itself, in a sample.
+        if words.get(1).is_some_and(|word| word.starts_with(|c: char| c.is_ascii_digit())) {
+            continue;
+        }
         if words.get(1).is_some_and(|word| AWAITED.contains(&word.as_str()) && !is_known(word)) {
             continue;
         }

@@ -90,6 +90,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("status/server.rs", &["nix::", "std::fs", "crate::config", "crate::handover", "clap"]),
     ("queue/age.rs", PURE),
     ("config/seen.rs", &["std::fs", "std::io", "nix"]),
+    ("dispatcher.rs", &["crate::", "std::net", "std::thread", "tokio", "log::"]),
     ("errand.rs", &["crate::", "std::net", "std::fs", "nix", "log::"]),
     ("sys.rs", &["crate::"]),
     ("fuzzing.rs", &["std::fs", "std::net", "std::thread", "tokio", "nix", "rustls", "unsafe"]),

@@ -173,7 +173,7 @@ impl System {
 
     /// A command that becomes `program` without a fork, so that the child's id is the program's. `dir` is seen
     /// under the same path in both systems.
-    fn command(self, program: &str, dir: &Path) -> Command {
+    pub(crate) fn command(self, program: &str, dir: &Path) -> Command {
         // If the test process is killed there is no one left to clean up: the program goes with it.
         let mut command = command("setpriv");
         command.args(["--pdeathsig", "KILL"]);
@@ -965,14 +965,52 @@ impl Auditd {
     /// As [`Self::start`], with the relay's standard error in the file `relay.stderr`; auditd's is /dev/null, also with
     /// `-n`.
     pub(crate) fn start_heard(setup: &Setup, dir: &Path, relay_config: &str) -> Self {
+        Self::listen(dir);
+        Self::start_plugin(setup, dir, relay_config, "heard")
+    }
+
+    /// Puts a program `heard` in place that becomes the relay with its standard error in a file.
+    fn listen(dir: &Path) {
         let here = dir.display();
         let script = format!("#!/bin/sh\nexec {here}/audit-relay \"$@\" 2>>{here}/relay.stderr\n");
         fs::write(dir.join("heard"), script).unwrap();
         fs::set_permissions(dir.join("heard"), fs::Permissions::from_mode(0o755)).unwrap();
-        Self::start_plugin(setup, dir, relay_config, "heard")
+    }
+
+    /// As [`Self::start_heard`], with `packaging/plugins.d/audit-relay-filter.conf` between auditd and the relay.
+    pub(crate) fn start_filtered(setup: &Setup, dir: &Path, relay_config: &str, expressions: &str) -> Self {
+        let here = dir.display();
+        let shipped = include_str!("../../packaging/plugins.d/audit-relay-filter.conf");
+        let plugin = shipped
+            .replace("/etc/audit/audit-relay-filter.rules", &format!("{here}/filter.rules"))
+            .replace("/usr/sbin/audit-relay", &format!("{here}/heard --config {here}/relay.toml"));
+        assert_eq!(plugin.matches(&*here.to_string()).count(), 3, "{plugin}");
+        fs::write(dir.join("filter.rules"), expressions).unwrap();
+        Self::listen(dir);
+        Self::start_with(setup, dir, relay_config, &plugin)
+    }
+
+    /// Changes what the filter drops from the next reload on.
+    pub(crate) fn filter_by(&self, expressions: &str) {
+        fs::write(self.dir.join("filter.rules"), expressions).unwrap();
+    }
+
+    /// What the relay has said, where it is heard.
+    pub(crate) fn relay_said(&self) -> String {
+        fs::read_to_string(self.dir.join("relay.stderr")).unwrap_or_default()
     }
 
     fn start_plugin(setup: &Setup, dir: &Path, relay_config: &str, plugin: &str) -> Self {
+        let here = dir.display();
+        let wire = if setup.wire == Wire::Text { "string" } else { "binary" };
+        let plugin = format!(
+            "active = yes\ndirection = out\npath = {here}/{plugin}\ntype = always\n\
+             args = --config {here}/relay.toml\nformat = {wire}\n"
+        );
+        Self::start_with(setup, dir, relay_config, &plugin)
+    }
+
+    fn start_with(setup: &Setup, dir: &Path, relay_config: &str, plugin: &str) -> Self {
         let etc = dir.join("etc");
         let plugins = etc.join("plugins.d");
         fs::create_dir_all(&plugins).unwrap();
@@ -998,14 +1036,7 @@ impl Auditd {
                 plugins.display()
             ),
         );
-        let wire = if setup.wire == Wire::Text { "string" } else { "binary" };
-        private(
-            plugins.join("relay.conf"),
-            format!(
-                "active = yes\ndirection = out\npath = {here}/{plugin}\ntype = always\n\
-                 args = --config {here}/relay.toml\nformat = {wire}\n"
-            ),
-        );
+        private(plugins.join("relay.conf"), plugin.to_owned());
         fs::write(dir.join("relay.toml"), relay_config).unwrap();
         fs::copy(relay_binary(), dir.join("audit-relay")).unwrap();
         fs::set_permissions(dir.join("audit-relay"), fs::Permissions::from_mode(0o755)).unwrap();
