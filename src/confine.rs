@@ -70,7 +70,8 @@ pub struct Confinement {
     open: Vec<PathBuf>,
     file: Option<PathBuf>,
     resolver: bool,
-    bounds: Bounds,
+    /// `None`: there are none.
+    bounds: Option<Bounds>,
 }
 
 /// What the limits are made for.
@@ -114,8 +115,8 @@ impl Confinement {
     /// # Errors
     /// A sentence that names what it lacks.
     pub fn admits(&self, config: &Config) -> Result<(), String> {
-        if self.enforced.seccomp == "enforced" {
-            let (old, new) = (self.bounds, Bounds::of(config));
+        if let Some(old) = self.bounds {
+            let new = Bounds::of(config);
             let what = if new.receivers > old.receivers + MORE_RECEIVERS {
                 "descriptors for so many more receivers"
             } else if new.queues > old.queues + MORE_QUEUE {
@@ -157,21 +158,15 @@ impl Confinement {
 pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<Confinement, String> {
     let Around { file, resolver, writable, clients } = around;
     let needs = Needs::of(config, file.as_deref(), resolver);
-    let mut confinement = Confinement {
-        enforced: Enforced::default(),
-        needs,
-        open: Vec::new(),
-        file,
-        resolver,
-        bounds: Bounds::of(config),
-    };
+    let mut confinement =
+        Confinement { enforced: Enforced::default(), needs, open: Vec::new(), file, resolver, bounds: None };
     if config.confine == Confine::Off {
         warn!("confine = \"off\": a relay that is taken over can do what its account can");
         return Ok(confinement);
     }
     confinement.enforced.no_dumps = no_dumps();
     confinement.enforced.memory = sys::refuse_new_code().is_ok();
-    bound(confinement.bounds);
+    bound(*confinement.bounds.insert(Bounds::of(config)));
     let mut missing = Vec::new();
     if config.confine != Confine::Log {
         match shut_files_and_ports(&confinement.needs, writable) {

@@ -41,6 +41,7 @@ pub mod guarded;
 pub mod host;
 pub mod pipeline;
 pub mod privilege;
+pub mod site;
 pub mod status;
 pub mod sys;
 pub mod telemetry;

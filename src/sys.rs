@@ -15,6 +15,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockNanosleepFlags, clock_nanosleep};
+use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -356,6 +357,26 @@ pub fn audit_socket() -> io::Result<()> {
 /// It is refused.
 pub fn packet_socket() -> io::Result<()> {
     open_and_close(libc::AF_PACKET, libc::SOCK_DGRAM, 0)
+}
+
+/// Sends `signal` to the first thread of another process; 0 only asks whether it may be sent.
+///
+/// # Errors
+/// It is refused.
+pub fn signal_thread(process: Pid, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: tgkill(2) takes its arguments by value.
+    let refused = unsafe { libc::syscall(libc::SYS_tgkill, process.as_raw(), process.as_raw(), signal) } != 0;
+    if refused { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Names the process that the kernel signals when `fd` has input (F_SETOWN of fcntl(2)).
+///
+/// # Errors
+/// It is refused.
+pub fn signal_on_input(fd: BorrowedFd<'_>, process: Pid) -> io::Result<()> {
+    // SAFETY: this command takes its argument by value, and the descriptor is open.
+    let refused = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETOWN, process.as_raw()) } != 0;
+    if refused { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn open_and_close(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<()> {

@@ -6,9 +6,10 @@
 mod support;
 
 use std::fs;
-use std::io::Read as _;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -170,6 +171,18 @@ fn nothing_that_the_relay_does_is_refused() {
             ["--config", "none", "--log", "stderr", "--confine", "require", "--drain-timeout", "5s"];
         arguments.extend(options);
         arguments.extend(["--report", report.to_str().unwrap(), "--handover", folder.to_str().unwrap()]);
+        // And seen in all ways.
+        let (socket, metrics) =
+            (dir.path().join(format!("{name}.sock")), dir.path().join(format!("{name}.metrics")));
+        fs::create_dir(&metrics).unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(&metrics, Some(65534), Some(65534)).unwrap();
+        }
+        let file = metrics.join("a.prom");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        arguments.extend(["--status", socket.to_str().unwrap(), "--metrics", &port]);
+        arguments.extend(["--metrics-file", file.to_str().unwrap(), "--metrics-interval", "1s"]);
+        arguments.extend(["--statistics-interval", "1min"]);
         let mut child = Command::new("strace")
             .args(arguments)
             .stdin(Stdio::piped())
@@ -182,6 +195,17 @@ fn nothing_that_the_relay_does_is_refused() {
             std::io::Write::write_all(&mut input, &line(number, number)).unwrap();
         }
         receiver.wait_for(200);
+        wait_until("metrics are written", || file.exists());
+        let mut client = UnixStream::connect(&socket).unwrap();
+        let mut answer = String::new();
+        client.write_all(b"json\n").and_then(|()| client.read_to_string(&mut answer)).unwrap();
+        assert!(answer.contains("\"read\":200"), "{name}: {answer}");
+        let mut client = TcpStream::connect(&port).unwrap();
+        client
+            .write_all(b"GET /metrics HTTP/1.0\n\n")
+            .and_then(|()| client.read_to_string(&mut answer))
+            .unwrap();
+        assert!(answer.contains("audit_relay_records_read_total 200"), "{name}: {answer}");
         drop(input);
         wait_until("strace has ended", || child.try_wait().unwrap().is_some());
         let text = fs::read_to_string(&trace).unwrap();
@@ -214,7 +238,7 @@ fn everything_else_is_refused_and_only_by_confinement() {
     };
     let (status, said) = check("require");
     assert_eq!(status, Some(0), "{said}");
-    assert!(said.lines().count() == 14 && said.lines().all(|line| line.starts_with("refused")), "{said}");
+    assert!(said.lines().count() == 18 && said.lines().all(|line| line.starts_with("refused")), "{said}");
     assert!(said.contains("not dumpable, limit 0"), "the state is read, not the refusal to say: {said}");
     // What tries must be able to succeed. Capabilities and the like stand guard over the others in any case.
     let (status, said) = check("off");
@@ -226,7 +250,10 @@ fn everything_else_is_refused_and_only_by_confinement() {
         "write another file",
         "connect to another TCP port",
         "take TCP connections",
+        "connect by sending",
         "connect by Multipath TCP",
+        "have the kernel signal another process",
+        "change its limits",
         "speak with the kernel's audit",
         "run memory that it has written",
         "leave its memory",
@@ -263,6 +290,15 @@ fn a_reload_that_needs_more_is_refused_and_one_that_does_not_is_not() {
         let said = relay.said();
         said.contains("reload: it needs TCP port") && said.contains("start the relay again")
     });
+    let many: Vec<_> = (1..19).map(|port| format!("\"udp://127.0.0.1:{port}\"")).collect();
+    for (more, expected) in [
+        (format!("to = [{}]\n", many.join(", ")), "descriptors for so many more receivers"),
+        (format!("to = [\"{}\"]\nqueue-size = \"2GiB\"\n", first.url), "memory for so much larger queues"),
+    ] {
+        write(&more);
+        relay.signal(Signal::SIGHUP);
+        wait_until("the reload is refused", || relay.said().contains(expected));
+    }
     write(&format!("to = [\"{}\", \"{}\"]\n", first.url, third.url));
     relay.signal(Signal::SIGHUP);
     wait_until("the reload is taken", || relay.said().contains("the configuration was read again"));
@@ -374,15 +410,7 @@ fn names_are_looked_up_over_dns() {
         let sink = Sink::tcp(Framing::Octet);
         let url = sink.url.replace("127.0.0.1", "logs.example.org");
         let dir = temp_dir();
-        let (resolver, services) = (dir.path().join("resolv.conf"), dir.path().join("nsswitch.conf"));
-        fs::write(&resolver, "nameserver 127.0.0.1\n").unwrap();
-        fs::write(&services, "hosts: files dns\npasswd: files\n").unwrap();
-        let script = "set -e; touch /etc/nsswitch.conf; mount --bind \"$1\" /etc/resolv.conf; \
-                      mount --bind \"$2\" /etc/nsswitch.conf; shift 2; exec \"$@\"";
-        let mut child = Command::new("unshare")
-            .args(["--mount", "sh", "-c", script, "sh"])
-            .args([&resolver, &services])
-            .arg(binary())
+        let mut child = with_name_server(dir.path(), "")
             .args(["--config", "none", "--to", &url, "--confine", "require", "--log", "stderr"])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
@@ -395,5 +423,63 @@ fn names_are_looked_up_over_dns() {
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert!(child.wait().unwrap().success(), "{said}");
+    });
+}
+
+/// A relay that asks 127.0.0.1 for names; options of the resolver as in resolv.conf(5).
+fn with_name_server(dir: &Path, options: &str) -> Command {
+    let (resolver, services) = (dir.join("resolv.conf"), dir.join("nsswitch.conf"));
+    fs::write(&resolver, format!("nameserver 127.0.0.1\n{options}\n")).unwrap();
+    fs::write(&services, "hosts: files dns\npasswd: files\n").unwrap();
+    let script = "set -e; touch /etc/nsswitch.conf; mount --bind \"$1\" /etc/resolv.conf; \
+                  mount --bind \"$2\" /etc/nsswitch.conf; shift 2; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).args([&resolver, &services]).arg(binary());
+    command
+}
+
+/// It hears everything and answers nothing, and the resolver waits for it for ten minutes, longer than any limit of ours.
+#[test]
+fn a_silent_name_server_holds_up_nobody_else() {
+    if !is_root() {
+        skipped("root");
+        return;
+    }
+    Network::own(|_| {
+        let server = UdpSocket::bind("127.0.0.1:53").unwrap();
+        let sink = Sink::tcp(Framing::Octet);
+        let dir = temp_dir();
+        let report = dir.path().join("report.json");
+        let mut child = with_name_server(dir.path(), "options timeout:30 attempts:5")
+            .args(["--config", "none", "--to", "tcp://logs.example.org:601", "--to", &sink.url])
+            .args(["--connect-timeout", "1s", "--drain-timeout", "300ms", "--log", "stderr"])
+            .args(["--user", "root", "--report"])
+            .arg(&report)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        for number in 0..10 {
+            std::io::Write::write_all(&mut input, &line(number, 0)).unwrap();
+            sink.wait_for(number + 1);
+        }
+        // A look-up that hangs is waited for anew at each attempt, and not made again: main, ingest, and two that ask (for
+        // this host's name, too).
+        let mut question = [0; 512];
+        server.recv(&mut question).unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap().count();
+        assert!(threads <= 4, "{threads} threads");
+        drop(input);
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(75), "{said}");
+        assert!(said.contains("looking the name up took more than 1 s"), "{said}");
+        let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+        assert_eq!(report["destinations"][0]["lost"]["drain_deadline"], 10, "{report}");
+        assert!(report["destinations"][0]["failures"].as_u64() >= Some(2), "{report}");
+        assert_eq!(report["destinations"][1]["sent"], 10, "{report}");
     });
 }

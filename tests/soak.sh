@@ -30,9 +30,9 @@ chmod 755 "$dir"
 field() { sed -n "s/^$1:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$relay/status" 2>/dev/null || true; }
 look() {
   rss=$(field VmRSS)
-  descriptors=$(find "/proc/$relay/fd" -mindepth 1 2>/dev/null | wc -l)
+  descriptors=$( (find "/proc/$relay/fd" -mindepth 1 2>/dev/null || true) | wc -l)
   kill -USR1 "$relay" 2>/dev/null || true
-  read=$(sed -n 's/^  "read": \([0-9]*\),$/\1/p' "$dir/report" 2>/dev/null | tail -n 1)
+  read=$(sed -n 's/^  "read": \([0-9]*\),$/\1/p' "$dir/report" 2>/dev/null | tail -n 1 || true)
 }
 line() { printf '%-12s %6s s %10s KiB %4s descriptors %12s records read\n' "$to" "$((SECONDS - start))" "$1" "$2" "$3"; }
 

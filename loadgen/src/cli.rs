@@ -68,7 +68,7 @@ pub(crate) struct RunArgs {
     ///
     /// Default: the `audit-relay` beside this executable, with `--config none --to {to} --hostname loadgen`, and with
     /// `--tls-ca {ca}` if the sink speaks TLS.
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Arguments")]
     pub(crate) command: Vec<String>,
 }
 
@@ -178,6 +178,7 @@ impl ScheduleArgs {
 
 /// The files a report goes to.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
 pub(crate) struct FileArgs {
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]

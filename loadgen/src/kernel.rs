@@ -18,12 +18,13 @@ mod netlink;
 mod observe;
 mod report;
 mod rules;
+mod runs;
 mod storm;
 
 pub(crate) use self::guard::stand;
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -46,7 +47,8 @@ use crate::command::{self, Receiver};
 use crate::corpus::{Audited, Expected};
 use crate::drive::{close_inherited, nanoseconds};
 use crate::plan::Plan;
-use crate::session::{Failure, LEAD_NS, kernel_release};
+use crate::report::Runs;
+use crate::session::{Failure, LEAD_NS, command_line, exit_code, kernel_release, write_files};
 use crate::sink::{Manner, Received, Shared, Sink, Transport};
 
 /// Signals that end a run early and in order.
@@ -85,12 +87,56 @@ impl Interrupt {
     }
 }
 
-/// Makes the run.
+impl Drop for Interrupt {
+    /// The next run's auditd must not start with signals blocked; one that came in between ends the program then.
+    fn drop(&mut self) {
+        let mut mask = SigSet::empty();
+        for signal in ENDING {
+            mask.add(signal);
+        }
+        let _ = mask.thread_unblock();
+    }
+}
+
+/// Makes the runs.
 ///
 /// # Errors
-/// If it cannot be made, or the audit system could not be put back.
-pub(crate) fn run(args: &KernelArgs) -> Result<ExitCode, Failure> {
+/// If one cannot be made, or the audit system could not be put back.
+pub(crate) fn main(args: &KernelArgs) -> Result<ExitCode, Failure> {
     close_inherited();
+    if args.to() == Transport::None && (args.files.hgrm.is_some() || args.files.hlog.is_some()) {
+        return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
+    }
+    let mut made = Vec::new();
+    let (mut interrupted, mut restored) = (None, true);
+    for number in 1..=args.runs.get() {
+        if args.runs.get() > 1 && io::stderr().is_terminal() {
+            let _ = writeln!(io::stderr(), "run {number} of {}", args.runs);
+        }
+        let (report, whole) = run(args)?;
+        (interrupted, restored) = (report.interrupted, whole);
+        made.push(report);
+        if interrupted.is_some() || !restored {
+            break;
+        }
+    }
+    let said = made.last().map(|report| report.restored.clone()).unwrap_or_default();
+    let mut made = made.into_iter();
+    let first = made.next().ok_or_else(|| Failure::usage("no run was made"))?;
+    let runs = Runs::new(first, made.collect(), command_line());
+    write_files(&args.files, &runs)?;
+    io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
+    if !restored {
+        return Err(Failure::when("putting the audit system back")(said));
+    }
+    Ok(match interrupted {
+        Some(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+        None => exit_code(runs.judge(args.allow_loss)),
+    })
+}
+
+/// Makes one run. Returns whether the audit system is as it was.
+fn run(args: &KernelArgs) -> Result<(Report, bool), Failure> {
     let mut audit = Audit::open().map_err(Failure::when("opening the kernel's audit interface"))?;
     let found = audit.status().map_err(Failure::when("reading the kernel's audit status (are you root?)"))?;
     check(args, &found)?;
@@ -109,16 +155,7 @@ pub(crate) fn run(args: &KernelArgs) -> Result<ExitCode, Failure> {
         Err(error) => (error.to_string(), false),
     };
     let report = measured.map_err(|failure| failure.and(&restored))?;
-    let report = Report { restored, ..report };
-    if let Some(path) = &args.json {
-        let text = format!("{:#}\n", report.json());
-        fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
-    }
-    io::stdout().write_all(report.table().as_bytes()).map_err(Failure::when("writing the report"))?;
-    if !whole {
-        return Err(Failure::when("putting the audit system back")(report.restored));
-    }
-    Ok(ExitCode::from(report.exit_code(args.allow_loss)))
+    Ok((Report { restored, ..report }, whole))
 }
 
 /// Whether the audit system is in a state that allows the run.
@@ -238,7 +275,7 @@ fn drive(
 
     let shared = Shared::default();
     let clock = Clock::start();
-    let reception = Plan::new(0, None);
+    let reception = Plan::new(clock.now(), None);
     let (done, seen, watched_ns, received) = std::thread::scope(|scope| {
         let receiving = sink
             .as_ref()
@@ -380,10 +417,11 @@ fn conditions(args: &KernelArgs, task: &Task, command: &[String]) -> Vec<(&'stat
         conditions.push(("setup", json!(format!("the auditd that runs, process {}", task.found.pid))));
     } else {
         let setup = format!(
-            "write_logs {}, log_format {}, q_depth {}, plugin format {}, backlog limit {}",
+            "write_logs {}, log_format {}, q_depth {}, {}plugin format {}, backlog limit {}",
             name(&args.write_logs),
             name(&args.log_format),
             args.q_depth,
+            args.auditd_set.iter().fold(String::new(), |text, set| text + &set.key + " " + &set.value + ", "),
             name(&args.plugin_format),
             args.backlog
         );

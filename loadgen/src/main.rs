@@ -23,6 +23,8 @@ mod floor;
 mod html;
 mod kernel;
 mod ledger;
+#[cfg(test)]
+mod manual;
 mod plan;
 mod progress;
 mod receive;

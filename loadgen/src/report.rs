@@ -141,7 +141,7 @@ fn stop_text(stop: Stop) -> String {
 }
 
 /// `q` of the values in ns; `None` if nothing was recorded.
-fn quantile(histogram: &Histogram<u64>, q: f64) -> Option<u64> {
+pub(crate) fn quantile(histogram: &Histogram<u64>, q: f64) -> Option<u64> {
     (!histogram.is_empty()).then(|| histogram.value_at_quantile(q))
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Compare(args)) => return compare::main(&args).map_err(Failure::when("compare")),
-        Some(Action::Kernel(args)) => return kernel::run(&args),
+        Some(Action::Kernel(args)) => return kernel::main(&args),
         Some(Action::KernelGuard) => {
             kernel::stand().map_err(Failure::when("guard"))?;
             return Ok(ExitCode::SUCCESS);

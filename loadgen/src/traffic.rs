@@ -342,8 +342,8 @@ impl Run for Traffic {
         let mut tables = Vec::new();
         if let Some(received) = self.judged() {
             figures.extend(latency_figures(received));
-            charts = reception_charts(self.name(), received, self.scheduled(), None, seconds);
-            tables.push(latency_table(received, self.scheduled()));
+            charts = reception_charts(self.name(), "the write", received, self.scheduled(), None, seconds);
+            tables.push(latency_table("the write", received, self.scheduled()));
         }
         if let Some(tally) = self.tally() {
             figures.push(figure("lost", thousands(tally.lost), &share(tally.lost, tally.sent)));

@@ -266,3 +266,39 @@ fn a_second_auditd_is_refused() {
     first.wait_with_output().unwrap();
     audit.check_restored();
 }
+
+#[test]
+fn several_runs_are_told_together_and_as_a_page_and_auditd_has_what_was_set() {
+    let Some(audit) = KernelAudit::take() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let html = directory.path().join("page.html");
+    let page = ["--html", html.to_str().unwrap(), "--auditd-set", "flush=NONE"];
+    let args = [&["--runs", "3", "--rate", "1000", "--count", "300"], &page[..], &PLUGIN].concat();
+    let report = assert_clean(&args, 300);
+    assert_eq!(report["runs"].as_array().unwrap().len(), 3);
+    assert_eq!(report["spread"]["lost"]["max"], 0.0);
+    assert!(report["measured"]["setup"].as_str().unwrap().contains("flush NONE"), "{report:#}");
+    let page = fs::read_to_string(&html).unwrap();
+    for text in ["Median of 3 runs", "All of 300 user messages arrived", "Latency by percentile", "Processes"]
+    {
+        assert!(page.contains(text), "{text}");
+    }
+    // The axis of time begins with the run, not in 1970.
+    assert!(page.contains("within each 100 ms"), "{page}");
+    audit.check_restored();
+
+    // A value that auditd knows and refuses: it came from its file.
+    let output =
+        kernel(directory.path(), &["--auditd-set", "flush=SOMETIMES"]).args(PLUGIN).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("starting auditd: it ended with exit status"), "{said}");
+    audit.check_restored();
+    for (set, reason) in
+        [("q_depth=9", "an option of its own"), ("flush", "KEY=VALUE"), ("a=b c", "one word")]
+    {
+        let output = kernel(directory.path(), &["--auditd-set", set]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(reason), "{set}: {said}");
+    }
+}

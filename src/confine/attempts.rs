@@ -5,15 +5,18 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sys::prctl;
 use nix::sys::ptrace;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::kill;
 use nix::unistd::{Uid, execv, getppid, setuid};
+use socket2::{Domain, Socket, Type};
 
 use crate::sys;
 
@@ -75,11 +78,15 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("write", "write another file", write, &[libc::EACCES]),
     attempt("connect", "connect to another TCP port", connect, &[libc::EACCES]),
     attempt("listen", "take TCP connections", listen, &[libc::EACCES, libc::ENOSYS]),
+    attempt("fastopen", "connect by sending (TCP Fast Open)", fastopen, &[libc::ENOSYS]),
     attempt("mptcp", "connect by Multipath TCP", |_| sys::mptcp_socket(), &[libc::ENOSYS]),
     attempt("raw", "open a raw or packet socket", |_| sys::packet_socket(), &[libc::ENOSYS, libc::EPERM]),
     attempt("audit", "speak with the kernel's audit", |_| sys::audit_socket(), &[libc::ENOSYS]),
     attempt("signal", "signal another process", |_| Ok(kill(getppid(), None)?), &[libc::EPERM]),
+    attempt("thread", "signal a thread of another process", signal_thread, &[libc::ENOSYS]),
+    attempt("owner", "have the kernel signal another process", owner, &[libc::ENOSYS]),
     attempt("trace", "watch another process", |_| Ok(ptrace::attach(getppid())?), &[libc::EPERM]),
+    attempt("limit", "change its limits", limit, &[libc::ENOSYS]),
     attempt("root", "become root again", |_| Ok(setuid(Uid::from_raw(0))?), &[libc::EPERM]),
     attempt(
         "code",
@@ -110,10 +117,34 @@ fn write(before: &Before) -> io::Result<()> {
 
 /// Nobody listens at port 1; that answer is as good as a connection.
 fn connect(_before: &Before) -> io::Result<()> {
-    match TcpStream::connect((Ipv4Addr::LOCALHOST, 1)) {
-        Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => Err(error),
-        _ => Ok(()),
-    }
+    reached(TcpStream::connect((Ipv4Addr::LOCALHOST, 1)).map(drop))
+}
+
+/// No rule of Landlock's looks at it in the kernels that this was tried on.
+fn fastopen(_before: &Before) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let port = SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into();
+    reached(socket.send_to_with_flags(b"x", &port, libc::MSG_FASTOPEN).map(drop))
+}
+
+fn reached(tried: io::Result<()>) -> io::Result<()> {
+    tried.or_else(|error| if error.kind() == io::ErrorKind::ConnectionRefused { Ok(()) } else { Err(error) })
+}
+
+/// Only whether it may: signal 0.
+fn signal_thread(_before: &Before) -> io::Result<()> {
+    sys::signal_thread(getppid(), 0)
+}
+
+/// The signal would come with the socket's first input, of which there is none.
+fn owner(_before: &Before) -> io::Result<()> {
+    sys::signal_on_input(UnixDatagram::unbound()?.as_fd(), getppid())
+}
+
+/// To what it is.
+fn limit(_before: &Before) -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?)
 }
 
 fn dump(_before: &Before) -> io::Result<()> {

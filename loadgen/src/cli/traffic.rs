@@ -143,14 +143,14 @@ pub(crate) struct SendArgs {
     /// For comparison: the same bytes by bare system calls, nothing patched but the first lap; loss is not known then
     #[arg(long, conflicts_with_all = ["rate", "ramp", "burst", "trace"])]
     pub(crate) bare: bool,
-    #[command(flatten)]
-    pub(crate) manner: MannerArgs,
     /// Exit 0 although messages were lost, duplicated, reordered or torn
     #[arg(long)]
     pub(crate) allow_loss: bool,
     /// Repeat it this many times; the details told are those of the run whose rate is the median
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) runs: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) manner: MannerArgs,
     #[command(flatten)]
     pub(crate) files: FileArgs,
 }
@@ -176,8 +176,6 @@ pub(crate) struct SinkArgs {
     /// Count messages, do not judge them: the fastest drain
     #[arg(long)]
     pub(crate) discard: bool,
-    #[command(flatten)]
-    pub(crate) manner: MannerArgs,
     /// End after this time [default: at SIGINT or SIGTERM]
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Option<Duration>,
@@ -193,6 +191,8 @@ pub(crate) struct SinkArgs {
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) manner: MannerArgs,
 }
 
 fn goal(text: &str) -> Result<Goal, String> {

@@ -1,12 +1,12 @@
 //! The command line of `kernel`; types only.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::duration;
+use crate::cli::{FileArgs, duration};
 use crate::sink::Transport;
 
 /// What makes the records.
@@ -47,6 +47,32 @@ pub(crate) enum YesNo {
     No,
 }
 
+/// A line of auditd.conf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// The key, in lower case.
+    pub(crate) key: String,
+    /// The value, one word.
+    pub(crate) value: String,
+}
+
+/// What has an option of its own, or would take auditd out of its directory.
+const SET_ELSEWHERE: [&str; 6] =
+    ["write_logs", "log_format", "q_depth", "log_file", "plugin_dir", "local_events"];
+
+fn setting(text: &str) -> Result<Setting, String> {
+    let (key, value) = text.split_once('=').ok_or("a key and a value: KEY=VALUE")?;
+    let (key, value) = (key.trim().to_ascii_lowercase(), value.trim().to_owned());
+    if SET_ELSEWHERE.contains(&key.as_str()) {
+        return Err(format!("{key} has an option of its own, or must stay as it is"));
+    }
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !plain(&key) || !plain(&value) {
+        return Err("key and value are one word each".into());
+    }
+    Ok(Setting { key, value })
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct KernelArgs {
     /// What makes the records
@@ -72,7 +98,7 @@ pub(crate) struct KernelArgs {
     pub(crate) root: Option<PathBuf>,
     /// Use the auditd that runs: only make load and watch. The plugin is auditd's, so no command may be given; there
     /// is a sink only with --to unix or unix-stream and --sink-path
-    #[arg(long, conflicts_with_all = ["auditd", "root", "write_logs", "log_format", "q_depth", "backlog", "plugin_format", "command"])]
+    #[arg(long, conflicts_with_all = ["auditd", "root", "write_logs", "log_format", "q_depth", "backlog", "plugin_format", "auditd_set", "command"])]
     pub(crate) attach: bool,
     /// auditd.conf: write_logs
     #[arg(long, value_enum, default_value_t = YesNo::Yes)]
@@ -83,6 +109,9 @@ pub(crate) struct KernelArgs {
     /// auditd.conf: q_depth
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=99_999))]
     pub(crate) q_depth: u32,
+    /// Any other key of auditd.conf, e.g. flush=NONE or priority_boost=0; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub(crate) auditd_set: Vec<Setting>,
     /// The kernel's backlog limit
     #[arg(long, default_value_t = 8192)]
     pub(crate) backlog: u32,
@@ -111,9 +140,11 @@ pub(crate) struct KernelArgs {
     /// Exit 0 although events were lost, duplicated, reordered or torn
     #[arg(long)]
     pub(crate) allow_loss: bool,
-    /// Also write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    /// How often to make the run, each time with an auditd of its own; with --attach with the one that runs
+    #[arg(long, value_name = "COUNT", default_value = "1")]
+    pub(crate) runs: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
     /// The plugin under test; {to}, {path}, {port} and {ca} as for `run`. Default: the `audit-relay` beside this
     /// executable
     #[arg(last = true, value_name = "COMMAND")]

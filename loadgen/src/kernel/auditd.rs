@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::args::{KernelArgs, LogFormat, PluginFormat, YesNo};
+use super::args::{KernelArgs, LogFormat, PluginFormat, Setting, YesNo};
 use super::netlink::Audit;
 use super::observe;
 
@@ -157,7 +157,10 @@ impl Auditd {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = this.child.try_wait()? {
-                return Err(io::Error::other(format!("it ended with {status}: {}", this.said())));
+                let said = this.said();
+                // With -n it speaks to syslog only.
+                let said = if said.is_empty() { "it says why in the system log" } else { &said };
+                return Err(io::Error::other(format!("it ended with {status}: {said}")));
             }
             let registered = audit.status()?.pid == this.pid();
             if registered && observe::plugins_of(this.pid()).next().is_some() {
@@ -270,7 +273,7 @@ fn auditd_conf(args: &KernelArgs, inside: &Path) -> String {
         YesNo::No => "no",
     };
     let inside = inside.display();
-    format!(
+    let text = format!(
         "local_events = yes\nwrite_logs = {write_logs}\nlog_file = {inside}/log/audit.log\nlog_group = root\n\
          log_format = {log_format}\nflush = INCREMENTAL_ASYNC\nfreq = 50\nmax_log_file = 2000\nnum_logs = 0\n\
          max_log_file_action = IGNORE\npriority_boost = 4\nname_format = NONE\nspace_left = 2\n\
@@ -278,7 +281,16 @@ fn auditd_conf(args: &KernelArgs, inside: &Path) -> String {
          disk_full_action = IGNORE\ndisk_error_action = IGNORE\ndistribute_network = no\n\
          q_depth = {}\noverflow_action = SYSLOG\nmax_restarts = 10\nplugin_dir = {inside}/etc/plugins.d\n",
         args.q_depth
-    )
+    );
+    with(text, &args.auditd_set)
+}
+
+/// `settings` in place of the lines of the same key, or behind all others: auditd takes none twice.
+fn with(text: String, settings: &[Setting]) -> String {
+    settings.iter().fold(text, |text, Setting { key, value }| {
+        let others = text.lines().filter(|line| line.split(' ').next() != Some(key));
+        others.fold(String::new(), |text, line| text + line + "\n") + &format!("{key} = {value}\n")
+    })
 }
 
 fn plugin_conf(args: &KernelArgs, inside: &Path) -> String {
@@ -313,6 +325,17 @@ mod tests {
         let script = plugin_script(Path::new("/usr/bin/printf"), &[&["%s|".to_owned()][..], &words].concat());
         let output = Command::new("/bin/sh").arg("-c").arg(&script).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "two words|it's|$HOME||a\\b|*|");
+    }
+
+    #[test]
+    fn a_setting_stands_once() {
+        let setting = |key: &str, value: &str| Setting { key: key.into(), value: value.into() };
+        let settings =
+            [setting("flush", "NONE"), setting("end_of_event_timeout", "1"), setting("flush", "DATA")];
+        assert_eq!(
+            with("flush = INCREMENTAL\nfreq = 50\n".into(), &settings),
+            "freq = 50\nend_of_event_timeout = 1\nflush = DATA\n"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::corpus::Audited;
-use crate::report::{latency_head, latency_json, latency_line, line, per, round, us};
+use crate::report::{Judgement, Line, latency_head, latency_json, latency_line, line, per, round, us};
 use crate::sink::Received;
 
 use super::args::Load;
@@ -45,17 +45,17 @@ pub(super) struct Report {
 
 /// The account of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Account {
-    received: u64,
-    lost: u64,
-    duplicated: u64,
-    reordered: u64,
+pub(super) struct Account {
+    pub(super) received: u64,
+    pub(super) lost: u64,
+    pub(super) duplicated: u64,
+    pub(super) reordered: u64,
     /// Not known of storms: their records carry no mark that says what they should be.
-    torn: Option<u64>,
+    pub(super) torn: Option<u64>,
 }
 
 impl Report {
-    fn account(&self) -> Option<Account> {
+    pub(super) fn account(&self) -> Option<Account> {
         let (received, judge) = self.received.as_ref()?;
         Some(if self.load == Load::User {
             let tally = received.ledger.tally(&[self.done.count]);
@@ -78,7 +78,7 @@ impl Report {
     }
 
     /// Records of the load: that arrived, or for user messages that were sent. `None` if nobody counted.
-    fn records(&self) -> Option<u64> {
+    pub(super) fn records(&self) -> Option<u64> {
         match (self.load, &self.received) {
             (Load::User, _) => Some(self.done.count),
             (_, Some((_, judge))) => Some(judge.records),
@@ -87,62 +87,89 @@ impl Report {
     }
 
     /// Seconds from the first deed to the last arrival, without a sink to the last look.
-    fn seconds(&self) -> f64 {
+    pub(super) fn seconds(&self) -> f64 {
         let last = self.received.as_ref().and_then(|(received, _)| received.last_ns);
         last.map_or(self.watched_ns, |last| last.saturating_sub(self.done.first_ns)) as f64 / 1e9
     }
 
-    fn lost_by_kernel(&self) -> u32 {
+    pub(super) fn lost_by_kernel(&self) -> u32 {
         self.seen.after.lost.wrapping_sub(self.seen.before.lost)
     }
 
-    fn cpu_ns(&self, role: Role) -> u64 {
+    pub(super) fn cpu_ns(&self, role: Role) -> u64 {
         self.seen.processes.iter().filter(|process| process.role == role).map(Process::cpu_ns).sum()
     }
 
     /// CPU time of the plugin and its children as a share of auditd's own.
-    fn relay_share(&self) -> Option<f64> {
+    pub(super) fn relay_share(&self) -> Option<f64> {
         let auditd = self.cpu_ns(Role::Auditd);
         (auditd > 0).then(|| self.cpu_ns(Role::Plugin) as f64 / auditd as f64)
     }
 
     /// Microseconds per record, if they were counted.
-    fn us_per_record(&self, cpu_ns: u64) -> Option<f64> {
+    pub(super) fn us_per_record(&self, cpu_ns: u64) -> Option<f64> {
         let records = self.records().filter(|records| *records > 0)?;
         Some(us(cpu_ns) / records as f64)
     }
 
     /// Of a core, over the time from the first deed to the last arrival.
-    fn percent(&self, cpu_ns: u64) -> f64 {
+    pub(super) fn percent(&self, cpu_ns: u64) -> f64 {
         per(cpu_ns as f64 / 1e7, self.seconds())
     }
 
-    /// The exit code. Events of a storm may be reordered by the kernel, which numbers them when they begin and hands
+    /// What the run says. Events of a storm may be reordered by the kernel, which numbers them when they begin and hands
     /// them over when they end.
-    pub(super) fn exit_code(&self, allow_loss: bool) -> u8 {
+    pub(super) fn judge(&self, allow_loss: bool) -> Judgement {
         let clean = self.account().is_none_or(|a| {
             let reordered = if self.load == Load::User { a.reordered } else { 0 };
             a.lost + a.duplicated + a.torn.unwrap_or(0) + reordered == 0
         });
-        match self.interrupted {
-            Some(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-            None if !clean && !allow_loss => 1,
-            None if self.scheduled && !self.done.keeper.kept() => 3,
-            None => 0,
+        if !clean && !allow_loss {
+            Judgement::Faulty
+        } else if self.scheduled && !self.done.keeper.kept() {
+            Judgement::PlanNotKept
+        } else {
+            Judgement::Well
         }
     }
 
-    /// The table.
-    pub(super) fn table(&self) -> String {
-        let mut out = String::new();
-        for (name, value) in &self.conditions {
-            line(&mut out, name, &value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    /// The conditions, as lines of the table.
+    pub(super) fn condition_lines(&self) -> Vec<Line> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let mut lines: Vec<Line> = self.conditions.iter().map(|(name, value)| (*name, text(value))).collect();
+        if let Some(version) = self.received.as_ref().and_then(|(_, judge)| judge.version.clone()) {
+            lines.push(("auditd", version));
         }
-        if let Some(version) = self.received.as_ref().and_then(|(_, judge)| judge.version.as_deref()) {
-            line(&mut out, "auditd", version);
+        lines
+    }
+
+    /// Everything else.
+    pub(super) fn results_table(&self, out: &mut String) {
+        for (name, text) in self.account_lines() {
+            line(out, name, &text);
         }
+        if let Some((received, _)) = &self.received {
+            latency_head(out);
+            if self.load == Load::User {
+                latency_line(out, "from the schedule", &received.corrected);
+            }
+            latency_line(out, "from the stamp", &received.uncorrected);
+            out.push_str(
+                "  (stamps: whole ms of the kernel's tick clock, so up to 1 ms + a tick too long)\n",
+            );
+        }
+        self.process_lines(out);
         out.push('\n');
-        line(&mut out, "sent", &format!("{} {}", self.done.count, noun(self.load)));
+        for (name, text) in self.queue_lines() {
+            line(out, name, &text);
+        }
+    }
+
+    /// What became of the load.
+    pub(super) fn account_lines(&self) -> Vec<Line> {
+        let mut out = Vec::new();
+        let mut line = |name: &'static str, text: String| out.push((name, text));
+        line("sent", format!("{} {}", self.done.count, noun(self.load)));
         if let Some(account) = self.account() {
             let rows = [
                 ("received", Some(account.received)),
@@ -152,13 +179,13 @@ impl Report {
                 ("torn", account.torn),
             ];
             for (name, count) in rows.iter().filter_map(|(name, count)| Some((name, (*count)?))) {
-                line(&mut out, name, &count.to_string());
+                line(name, count.to_string());
             }
             if let Some(text) = self.received.as_ref().and_then(|(_, judge)| judge.first_torn.as_ref()) {
-                line(&mut out, "first torn", &format!("{text:?}"));
+                line("first torn", format!("{text:?}"));
             }
             let seconds = self.seconds();
-            line(&mut out, "seconds", &format!("{seconds:.3}"));
+            line("seconds", format!("{seconds:.3}"));
             let records = self.records().unwrap_or(0);
             let rate = format!(
                 "{:.0} events/s, {:.0} records/s ({:.2} records an event)",
@@ -166,24 +193,8 @@ impl Report {
                 per(records as f64, seconds),
                 per(records as f64, account.received as f64)
             );
-            line(&mut out, "rate", &rate);
+            line("rate", rate);
         }
-        if let Some((received, _)) = &self.received {
-            latency_head(&mut out);
-            if self.load == Load::User {
-                latency_line(&mut out, "from the schedule", &received.corrected);
-            }
-            latency_line(&mut out, "from the stamp", &received.uncorrected);
-            out.push_str(
-                "  (stamps: whole ms of the kernel's tick clock, so up to 1 ms + a tick too long)\n",
-            );
-        }
-        self.process_lines(&mut out);
-        self.queue_lines(&mut out);
-        if let Some(signal) = self.interrupted {
-            line(&mut out, "INTERRUPTED", &format!("by signal {signal}"));
-        }
-        line(&mut out, "restored", &self.restored);
         out
     }
 
@@ -210,8 +221,10 @@ impl Report {
         }
     }
 
-    fn queue_lines(&self, out: &mut String) {
-        out.push('\n');
+    /// Queues, generator and how it was left.
+    pub(super) fn queue_lines(&self) -> Vec<Line> {
+        let mut out = Vec::new();
+        let mut line = |name: &'static str, text: String| out.push((name, text));
         let queue = &self.seen.queue;
         let show = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
         let text = format!(
@@ -225,7 +238,7 @@ impl Report {
                 None => "",
             }
         );
-        line(out, "auditd", &text);
+        line("auditd", text);
         let (before, after) = (&self.seen.before, &self.seen.after);
         let text = format!(
             "{} records lost, backlog at most {} of {} (looked at every 100 ms)",
@@ -233,7 +246,7 @@ impl Report {
             self.seen.backlog_max,
             before.backlog_limit.max(after.backlog_limit)
         );
-        line(out, "kernel", &text);
+        line("kernel", text);
         let keeper = &self.done.keeper;
         let plan = match (self.scheduled, keeper.kept()) {
             (false, _) => "no schedule: as fast as it goes".to_owned(),
@@ -245,11 +258,16 @@ impl Report {
                 us(keeper.worst_ns())
             ),
         };
-        line(out, "generator", &plan);
+        line("generator", plan);
         if let Some(held) = self.done.held.filter(|held| held.times > 0) {
             let text = format!("held by the kernel {} times, {:.3} s", held.times, held.ns as f64 / 1e9);
-            line(out, "", &text);
+            line("", text);
         }
+        if let Some(signal) = self.interrupted {
+            line("INTERRUPTED", format!("by signal {signal}"));
+        }
+        line("restored", self.restored.clone());
+        out
     }
 
     /// The same as JSON.
@@ -293,7 +311,11 @@ impl Report {
                 })
             }).collect::<Vec<_>>(),
             "relay_share_of_auditd": self.relay_share().map(|share| round(share, 4)),
+            "plugin": {
+                "cpu_us_per_record": self.us_per_record(self.cpu_ns(Role::Plugin)).map(|us| round(us, 4)),
+            },
             "auditd": {
+                "cpu_us_per_record": self.us_per_record(self.cpu_ns(Role::Auditd)).map(|us| round(us, 4)),
                 "version": self.received.as_ref().and_then(|(_, judge)| judge.version.clone()),
                 "q_depth": self.seen.queue.size.or(self.q_depth.map(u64::from)),
                 "queue_max": self.seen.queue.max,
@@ -320,7 +342,7 @@ impl Report {
     }
 }
 
-fn noun(load: Load) -> &'static str {
+pub(super) fn noun(load: Load) -> &'static str {
     match load {
         Load::User => "user messages",
         Load::Exec => "programs started",

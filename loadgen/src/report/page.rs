@@ -158,7 +158,7 @@ impl Report {
         let mut out = Vec::new();
         let end_s = self.end_s();
         if let Some(received) = &self.received {
-            out = reception_charts(&self.name, received, self.scheduled, planned, end_s);
+            out = reception_charts(&self.name, "the write", received, self.scheduled, planned, end_s);
         }
         let chart = |title: &str, note: &str, x, y, series| chart(title, note, x, y, end_s, series);
         let samples = &self.outcome.samples;
@@ -192,7 +192,7 @@ impl Report {
     fn tables(&self) -> Vec<Table> {
         let mut out = Vec::new();
         if let Some(received) = &self.received {
-            out.push(latency_table(received, self.scheduled));
+            out.push(latency_table("the write", received, self.scheduled));
         }
         let plain = plain_table;
         out.push(plain("Account", self.account_lines()));
@@ -208,10 +208,11 @@ fn chart(title: &str, note: &str, x: Scale, y: Scale, end_s: f64, series: Vec<Se
     Chart { title: title.into(), note: note.into(), x, y, x_end, series }
 }
 
-/// What a receiver's account shows: latency by percentile and over time, throughput. `planned` is the rate of a constant
-/// schedule and how many seconds it lasted.
+/// What a receiver's account shows: latency by percentile and over time, throughput. `since` is what latencies are
+/// measured from without a schedule; `planned` is the rate of a constant schedule and how many seconds it lasted.
 pub(crate) fn reception_charts(
     name: &str,
+    since: &str,
     received: &Received,
     scheduled: bool,
     planned: Option<(f64, f64)>,
@@ -220,18 +221,20 @@ pub(crate) fn reception_charts(
     let mut out = Vec::new();
     let chart = |title: &str, note: &str, x, y, series| chart(title, note, x, y, end_s, series);
 
-    let uncorrected = curve(format!("{name}, from the write"), &received.uncorrected);
+    let uncorrected = curve(format!("{name}, from {since}"), &received.uncorrected);
     let (series, note) = if scheduled {
         let corrected = curve(format!("{name}, from the time due"), &received.corrected);
-        let note = "How late the records were. From the time each was due, a stall counts for every record it \
-                            delayed; from the write, only for those that were under way.";
+        let note = format!(
+            "How late the records were. From the time each was due, a stall counts for every record it delayed; from \
+             {since}, only for those that were under way."
+        );
         (vec![corrected, uncorrected], note)
     } else {
-        let note = "How long the records were under way. Written as fast as the program reads, so this is mostly the \
-                            time they waited in buffers.";
-        (vec![uncorrected], note)
+        let note = "How long the records were under way. Without a schedule this is mostly the time they waited in \
+                    buffers.";
+        (vec![uncorrected], note.to_owned())
     };
-    out.push(chart("Latency by percentile", note, Scale::Quantile, Scale::Latency, series));
+    out.push(chart("Latency by percentile", &note, Scale::Quantile, Scale::Latency, series));
 
     let timeline = &received.timeline;
     let width_s = timeline.width_ns() as f64 / 1e9;
@@ -266,14 +269,14 @@ pub(crate) fn reception_charts(
     out
 }
 
-/// The latencies as a table.
-pub(crate) fn latency_table(received: &Received, scheduled: bool) -> Table {
+/// The latencies as a table; `since` as for [`reception_charts`].
+pub(crate) fn latency_table(since: &str, received: &Received, scheduled: bool) -> Table {
     let latency = |name: &str, histogram: &Histogram<u64>| {
         let cell =
             |(_, q)| quantile(histogram, q).map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", us(ns)));
         row(name.to_owned(), QUANTILES.into_iter().map(cell))
     };
-    let mut rows = vec![latency("from the write", &received.uncorrected)];
+    let mut rows = vec![latency(&format!("from {since}"), &received.uncorrected)];
     if scheduled {
         rows.insert(0, latency("from the time due", &received.corrected));
     }
