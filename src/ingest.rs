@@ -148,14 +148,12 @@ impl Lane {
     }
 
     fn append(&mut self, record: &Record<'_>, now: u64, shared: &Shared) {
-        if self.batch.is_full_for(record.text.len()) && !self.make_room() {
+        if self.batch.is_full_for(record.text.len()) && !self.make_room(now) {
             let given_up = shared.is_hopeless();
             // A stop ends the wait: what is read already, 128 KiB of input at most, goes into this batch, and
             // no other destination waits for it.
             if given_up || self.on_full != OnFull::Block {
-                if self.gap.records == 0 {
-                    self.counters.losing(now);
-                }
+                self.counters.losing(now);
                 self.gap.add(record.stamp);
                 self.encoder.skip();
                 let reason = if given_up { Reason::DrainDeadline } else { Reason::Overflow };
@@ -168,9 +166,9 @@ impl Lane {
     }
 
     /// Pushes the full batch as the policy says. False if there is no way to take a record now.
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, now: u64) -> bool {
         match self.on_full {
-            OnFull::DropOldest => self.push_over_the_oldest(),
+            OnFull::DropOldest => self.push_over_the_oldest(now),
             // Under `block` the wait is over: there is room, or the relay stops.
             OnFull::Block | OnFull::DropNewest => self.producer.push(&mut self.batch),
         }
@@ -179,7 +177,6 @@ impl Lane {
     /// Says in the stream what was lost or passed over since the last time.
     fn append_notices(&mut self, now: u64) {
         if let Some(gap) = self.gap.take() {
-            self.counters.losing(now);
             self.batch.announced.merge(gap);
             let notice = Notice::Lost { gap, reason: Reason::Overflow.name() };
             self.encoder.append_notice(&notice, now, &mut self.batch);
@@ -213,13 +210,14 @@ impl Lane {
 
     /// Pushes the batch, losing waiting ones for it. If all the room is in the hands of an output whose peer
     /// takes nothing, the batch waits behind it all the same: the newest records are the ones to keep.
-    fn push_over_the_oldest(&mut self) -> bool {
+    fn push_over_the_oldest(&mut self, now: u64) -> bool {
         while !self.producer.push(&mut self.batch) {
             let Some(oldest) = self.producer.take_oldest() else {
                 return self.producer.push_beyond_the_hand(&mut self.batch);
             };
             let mut lost = Gap::default();
             lost.add_entries(oldest.entries());
+            self.counters.losing(now);
             self.counters.lost_at_ingest(Reason::Overflow, lost.records);
             // Its notices are gone with it, so what they announced is announced anew, in the order of time.
             let mut gap = oldest.announced;
@@ -420,6 +418,7 @@ impl Ingest {
             pause(&self.waker).await;
         }
         for lane in lanes {
+            lane.counters.losing(now);
             lane.counters.lost_at_ingest(Reason::DrainDeadline, lane.batch.records());
         }
     }
@@ -545,6 +544,7 @@ impl Ingest {
             // Its output goes on until the queue is empty or its drain time is over. This thread does not
             // wait for it: a batch that finds no room is lost, and counted.
             if !lane.batch.is_empty() && !lane.producer.push(&mut lane.batch) {
+                lane.counters.losing(now_ms());
                 lane.counters.lost_at_ingest(Reason::Removed, lane.batch.records());
             }
         }

@@ -178,7 +178,7 @@ impl DestinationCounters {
         add(&self.ingest.lost[reason as usize], records);
     }
 
-    /// Ingest: records are being lost at `now`, in milliseconds since 1970. Called once for a loss, not for each record.
+    /// Ingest: records are being lost at `now`, in milliseconds since 1970.
     pub fn losing(&self, now: u64) {
         self.ingest.last_loss.store(now, Relaxed);
     }

@@ -6,9 +6,10 @@
 mod support;
 
 use std::fs;
-use std::io::Read as _;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -170,6 +171,18 @@ fn nothing_that_the_relay_does_is_refused() {
             ["--config", "none", "--log", "stderr", "--confine", "require", "--drain-timeout", "5s"];
         arguments.extend(options);
         arguments.extend(["--report", report.to_str().unwrap(), "--handover", folder.to_str().unwrap()]);
+        // And seen in all ways.
+        let (socket, metrics) =
+            (dir.path().join(format!("{name}.sock")), dir.path().join(format!("{name}.metrics")));
+        fs::create_dir(&metrics).unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(&metrics, Some(65534), Some(65534)).unwrap();
+        }
+        let file = metrics.join("a.prom");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        arguments.extend(["--status", socket.to_str().unwrap(), "--metrics", &port]);
+        arguments.extend(["--metrics-file", file.to_str().unwrap(), "--metrics-interval", "1s"]);
+        arguments.extend(["--statistics-interval", "1min"]);
         let mut child = Command::new("strace")
             .args(arguments)
             .stdin(Stdio::piped())
@@ -182,6 +195,17 @@ fn nothing_that_the_relay_does_is_refused() {
             std::io::Write::write_all(&mut input, &line(number, number)).unwrap();
         }
         receiver.wait_for(200);
+        wait_until("metrics are written", || file.exists());
+        let mut client = UnixStream::connect(&socket).unwrap();
+        let mut answer = String::new();
+        client.write_all(b"json\n").and_then(|()| client.read_to_string(&mut answer)).unwrap();
+        assert!(answer.contains("\"read\":200"), "{name}: {answer}");
+        let mut client = TcpStream::connect(&port).unwrap();
+        client
+            .write_all(b"GET /metrics HTTP/1.0\n\n")
+            .and_then(|()| client.read_to_string(&mut answer))
+            .unwrap();
+        assert!(answer.contains("audit_relay_records_read_total 200"), "{name}: {answer}");
         drop(input);
         wait_until("strace has ended", || child.try_wait().unwrap().is_some());
         let text = fs::read_to_string(&trace).unwrap();

@@ -62,7 +62,9 @@ fn socket(options: &StatusOptions) -> PathBuf {
 fn raw(socket: &Path, question: &str) -> Result<u8, Failure> {
     let report = client::report(socket)?;
     let text = client::ask(socket, question)?;
-    let _ = io::stdout().write_all(&text);
+    // A relay that was taken over must not reach a terminal.
+    let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(view::printable).collect();
+    let _ = writeln!(io::stdout(), "{}", lines.join("\n"));
     Ok(status(&report))
 }
 

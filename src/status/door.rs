@@ -8,17 +8,17 @@
 //! bind .status.sock.PID -> chmod, chown -> rename to status.sock       what is left behind refuses: connect says so
 //! ```
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use log::{error, warn};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, umask};
 use nix::unistd::{Gid, Group, Uid, UnlinkatFlags, fchownat, unlinkat};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -119,7 +119,7 @@ fn socket(path: &Path, (uid, gid): (Uid, Gid), group: Option<Gid>) -> Result<Uni
     match fstatat(&place.folder, place.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(Errno::ENOENT) => {}
         Err(errno) => return Err(failed("look at", errno.into())),
-        Ok(facts) if SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK => {}
+        Ok(facts) if is_socket(&facts) => {}
         Ok(_) => {
             return Err(format!("status: {name} is there and is no socket; remove it, or name another path"));
         }
@@ -134,16 +134,14 @@ fn socket(path: &Path, (uid, gid): (Uid, Gid), group: Option<Gid>) -> Result<Uni
     let bound = PathBuf::from(format!("/proc/self/fd/{}", place.folder.as_raw_fd())).join(&aside);
     let make = || -> io::Result<UnixListener> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(&bound)?)?;
-        let mode = if group.is_some() { 0o660 } else { 0o600 };
-        fchmodat(
-            &place.folder,
-            aside.as_os_str(),
-            Mode::from_bits_truncate(mode),
-            FchmodatFlags::FollowSymlink,
-        )?;
-        let group = group.unwrap_or(gid);
-        fchownat(&place.folder, aside.as_os_str(), Some(uid), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        // Its mode is that of the descriptor, less the umask: nobody can put another file between the two, as one who has
+        // the relay's account could in its folder. This is before the first thread.
+        fchmod(&socket, Mode::from_bits_truncate(if group.is_some() { 0o660 } else { 0o600 }))?;
+        let before = umask(Mode::empty());
+        let named = SockAddr::unix(&bound).and_then(|address| socket.bind(&address));
+        umask(before);
+        named?;
+        give(&place.folder, &aside, uid, group.unwrap_or(gid))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         renameat(&place.folder, aside.as_os_str(), &place.folder, place.name.as_os_str())?;
@@ -153,6 +151,22 @@ fn socket(path: &Path, (uid, gid): (Uid, Gid), group: Option<Gid>) -> Result<Uni
         let _ = remove();
         failed("make", error)
     })
+}
+
+/// Gives the socket `name` to its owner. Root must not be led to give away something else, so it is one, and has no
+/// other name.
+fn give(folder: &OwnedFd, name: &OsStr, uid: Uid, gid: Gid) -> io::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let made = openat(folder, name, flags, Mode::empty())?;
+    let facts = fstat(&made)?;
+    if !is_socket(&facts) || facts.st_nlink != 1 {
+        return Err(io::Error::other("somebody has put another file in its place"));
+    }
+    Ok(fchownat(&made, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?)
+}
+
+fn is_socket(facts: &FileStat) -> bool {
+    SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
 }
 
 /// A loopback port. An older instance of the same user may still listen there: it stops as soon as it drains.
@@ -214,6 +228,20 @@ mod tests {
         let deep = dir.path().join("d".repeat(150));
         std::fs::create_dir(&deep).unwrap();
         assert!(socket(&deep.join("s"), ours(), None).is_ok());
+    }
+
+    #[test]
+    fn only_a_socket_without_a_second_name_is_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
+        let give = |name: &str| give(&folder, OsStr::new(name), ours().0, ours().1);
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        symlink("socket", dir.path().join("link")).unwrap();
+        let _listener = UnixListener::bind(dir.path().join("socket")).unwrap();
+        assert!(give("file").is_err() && give("link").is_err() && give("none").is_err());
+        assert!(give("socket").is_ok());
+        std::fs::hard_link(dir.path().join("socket"), dir.path().join("second")).unwrap();
+        assert!(give("socket").is_err());
     }
 
     #[test]
