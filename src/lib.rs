@@ -36,6 +36,7 @@ pub mod config;
 pub mod confine;
 pub mod control;
 pub mod diagnostics;
+pub mod doctor;
 pub mod errand;
 pub mod guarded;
 pub mod host;

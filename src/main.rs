@@ -15,7 +15,7 @@ use audit_relay::confine::{Around, attempts};
 use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
-use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, sys};
+use audit_relay::{certificate_files, confine, diagnostics, doctor, host, output, privilege, sys};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -62,6 +62,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Check { options, confinement: true, .. }) => return check_confinement(&options),
         Some(Command::Check { options, .. }) => return check(*options),
         Some(Command::Cert(cert)) => return certificates(cert),
+        Some(Command::Doctor { asked, options }) => return doctor::run(&asked, &options),
         None => {}
     }
     let given = match cli.options.clone().settings() {

@@ -173,7 +173,7 @@ impl System {
 
     /// A command that becomes `program` without a fork, so that the child's id is the program's. `dir` is seen
     /// under the same path in both systems.
-    fn command(self, program: &str, dir: &Path) -> Command {
+    pub(crate) fn command(self, program: &str, dir: &Path) -> Command {
         // If the test process is killed there is no one left to clean up: the program goes with it.
         let mut command = command("setpriv");
         command.args(["--pdeathsig", "KILL"]);
