@@ -11,7 +11,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// Days that a new certificate is valid where the user names no number.
@@ -159,6 +159,17 @@ fn show_name(name: &GeneralName<'_>) -> String {
         },
         other => other.to_string(),
     }
+}
+
+/// First and last second, since 1970, for which a revocation list in DER speaks; without an end it speaks for ever.
+///
+/// # Errors
+/// A sentence: it is none.
+pub fn revocation_dates(der: &[u8]) -> Result<(u64, u64), String> {
+    let (_, list) =
+        CertificateRevocationList::from_der(der).map_err(|error| format!("no revocation list: {error}"))?;
+    let second = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    Ok((second(list.last_update()), list.next_update().map_or(u64::MAX, second)))
 }
 
 /// A new certificate and its key, both PEM, and the certificate's DER.

@@ -10,10 +10,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use crate::certificate::{Facts, Fingerprint, make, sha1_fingerprint};
+use crate::certificate::{self, Facts, Fingerprint, make, sha1_fingerprint};
 use crate::syslog::civil_date;
 
 /// Makes `out`.pem and `out`.key for `names`, good for `days`, and says what to do with them.
@@ -62,6 +62,35 @@ pub fn show(file: &Path) -> Result<String, String> {
         return Err(format!("{name} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
     }
     Ok(text)
+}
+
+/// First and last second, since 1970, of each certificate in a PEM file.
+///
+/// # Errors
+/// A sentence: it cannot be read, or is damaged.
+pub fn dates(file: &Path) -> Result<Vec<(u64, u64)>, String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let certificates = CertificateDer::pem_slice_iter(&bytes);
+    let dates = |certificate: Result<CertificateDer<'_>, _>| {
+        let certificate = certificate.map_err(|error| format!("is damaged: {error}"))?;
+        Facts::of(&certificate).map(|facts| facts.valid)
+    };
+    certificates.map(dates).collect()
+}
+
+/// As [`dates`], of revocation lists in PEM or DER.
+///
+/// # Errors
+/// A sentence: it cannot be read, or is none.
+pub fn revocation_dates(file: &Path) -> Result<Vec<(u64, u64)>, String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    if !bytes.starts_with(b"-----") {
+        return certificate::revocation_dates(&bytes).map(|dates| vec![dates]);
+    }
+    let dates = |list: Result<CertificateRevocationListDer<'_>, _>| {
+        certificate::revocation_dates(&list.map_err(|error| format!("is damaged: {error}"))?)
+    };
+    CertificateRevocationListDer::pem_slice_iter(&bytes).map(dates).collect()
 }
 
 fn describe(text: &mut String, der: &[u8]) -> Result<(), String> {

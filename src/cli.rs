@@ -44,6 +44,49 @@ pub enum Command {
     /// Make a certificate and its key, or show what one says.
     #[command(subcommand)]
     Cert(Cert),
+    /// Find what loses, doubles or spoils records on this machine, and say what to do. Changes nothing.
+    ///
+    /// Exit status: 0 nothing found, or notes only; 1 warnings; 2 problems.
+    Doctor {
+        /// What to look for, and how.
+        #[command(flatten)]
+        asked: Examination,
+        /// Settings [default: those that auditd starts the relay with].
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+}
+
+/// How the doctor looks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Examination {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print notes too: what is worth knowing and may well be meant.
+    #[arg(long)]
+    pub notes: bool,
+    /// Look for these traps only.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// List the traps that are known.
+    #[arg(long)]
+    pub list: bool,
+    /// Send a long, marked test message to every destination, and look for it where this machine's rsyslog writes.
+    #[arg(long)]
+    pub send: bool,
+    /// Look for the test message in this file too; may be given several times.
+    #[arg(long, value_name = "FILE", requires = "send")]
+    pub look_in: Vec<PathBuf>,
+    /// Look at the files below this folder (a chroot, an image) instead of at this machine.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "send")]
+    pub root: Option<PathBuf>,
+    /// Seconds that it may take, 1 to 600; --send takes up to 10 more for each destination.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub within: u64,
+    /// Only tries the receivers, as the relay's own account.
+    #[arg(long, hide = true)]
+    pub as_relay: bool,
 }
 
 /// Whom to ask, and in which form to show it.

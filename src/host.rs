@@ -60,7 +60,7 @@ pub fn names() -> Names {
 }
 
 /// The first name with a dot on a line of /etc/hosts that names `short`, as Debian's installer writes it.
-fn from_hosts(hosts: &str, short: &str) -> Option<String> {
+pub(crate) fn from_hosts(hosts: &str, short: &str) -> Option<String> {
     hosts.lines().find_map(|line| {
         let mut names = line.split('#').next()?.split_whitespace().skip(1);
         let all: Vec<_> = names.by_ref().collect();

@@ -37,6 +37,7 @@ pub mod confine;
 pub mod control;
 pub mod diagnostics;
 pub mod dispatcher;
+pub mod doctor;
 pub mod errand;
 pub mod guarded;
 pub mod host;

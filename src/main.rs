@@ -16,7 +16,7 @@ use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::dispatcher::Dispatcher;
 use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
-use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, status, sys};
+use audit_relay::{certificate_files, confine, diagnostics, doctor, host, output, privilege, status, sys};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -64,6 +64,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Check { options, .. }) => return check(*options),
         Some(Command::Status(options)) => return status::command::run(&options),
         Some(Command::Cert(cert)) => return certificates(cert),
+        Some(Command::Doctor { asked, options }) => return doctor::run(&asked, &options),
         None => {}
     }
     let given = match cli.options.clone().settings() {

@@ -18,6 +18,7 @@
 mod datagram;
 mod hand;
 mod link;
+mod probe;
 mod relp;
 mod retry;
 pub mod service;
@@ -40,6 +41,7 @@ use crate::queue::Consumer;
 use crate::telemetry::{DestinationCounters, Reason};
 use hand::Hand;
 use link::{Link, LookUp};
+pub use probe::probe;
 use retry::{Candidates, Failure, Next};
 use service::{Member, Replay, Route, Service, Target, TlsSettings};
 use tls::Tls;

@@ -9,8 +9,10 @@ pub mod root;
 pub mod settings;
 pub mod version;
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -99,6 +101,8 @@ pub struct Site {
     pub installed: Option<Version>,
     /// Process id of the running auditd; `None`: it does not run, or the files belong to another machine.
     pub pid: Option<u32>,
+    /// auditd's own configuration: [`AUDITD_CONF`], or where the running one was told to look (`-c`).
+    pub conf_file: PathBuf,
     /// `auditd.conf`; an error if it could not be read.
     pub settings: Result<Settings, String>,
     /// Where `q_depth`, `overflow_action`, `max_restarts` and `plugin_dir` are set: the same, or 2.x's audispd.conf.
@@ -114,8 +118,19 @@ pub struct Site {
 impl Site {
     /// Looks at the machine below `root`.
     pub fn look(root: &Root) -> Self {
+        Self::look_with(root, None)
+    }
+
+    /// As [`Site::look`], with the process id that the kernel gives its records to, where it is known.
+    pub fn look_with(root: &Root, kernels: Option<u32>) -> Self {
         let mut unseen = Vec::new();
-        let pid = if root.is_host() { running(root) } else { None };
+        let pid = match root.is_host() {
+            true => kernels.filter(|pid| is_auditd(*pid)).or_else(|| running(root)),
+            false => None,
+        };
+        let conf_file = pid
+            .and_then(conf_folder)
+            .map_or_else(|| PathBuf::from(AUDITD_CONF), |folder| folder.join("auditd.conf"));
         let installed = PROGRAMS.iter().find_map(|program| version_of(&root.find(program)));
         let version = pid
             .and_then(|pid| version_of(Path::new(&format!("/proc/{pid}/exe"))))
@@ -124,9 +139,9 @@ impl Site {
             .or_else(|| version_of_package(root).map(|version| (version, Source::Package)));
         // What is not known is taken for the newest: its rules are the strictest.
         let assumed = version.map_or(Version::new(4, 2, 0), |(version, _)| version);
-        let settings = read_settings(root, AUDITD_CONF, assumed);
+        let settings = read_settings(root, &conf_file, assumed);
         let dispatcher = match assumed.has_audispd() {
-            true => read_settings(root, assumed.dispatcher_conf(), assumed),
+            true => read_settings(root, Path::new(assumed.dispatcher_conf()), assumed),
             false => settings.clone(),
         };
         for error in [&settings, &dispatcher].into_iter().filter_map(|read| read.as_ref().err()) {
@@ -140,7 +155,12 @@ impl Site {
             unseen.push(format!("{}: {error}", plugin_folder.display()));
             Vec::new()
         });
-        Self { version, installed, pid, settings, dispatcher, plugin_folder, plugins, unseen }
+        Self { version, installed, pid, conf_file, settings, dispatcher, plugin_folder, plugins, unseen }
+    }
+
+    /// auditd's own configuration.
+    pub fn conf_file(&self) -> &Path {
+        &self.conf_file
     }
 
     /// The version, or if it is not known the newest, whose rules are the strictest.
@@ -154,9 +174,20 @@ pub fn running(root: &Root) -> Option<u32> {
     PID_FILES.iter().find_map(|file| {
         let text = fs::read_to_string(root.find(file)).ok()?;
         let pid: u32 = text.trim().parse().ok()?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        (name.trim() == "auditd").then_some(pid)
+        is_auditd(pid).then_some(pid)
     })
+}
+
+fn is_auditd(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "auditd")
+}
+
+/// The folder that a running auditd was told to read its configuration from.
+fn conf_folder(pid: u32) -> Option<PathBuf> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).map(|word| PathBuf::from(OsStr::from_bytes(word)));
+    words.find(|word| word.as_os_str() == "-c")?;
+    words.next()
 }
 
 /// The version of the auditd in a program file.
@@ -169,8 +200,8 @@ fn version_of_package(root: &Root) -> Option<Version> {
     PACKAGES.iter().find_map(|package| Version::in_dpkg_status(&status, package))
 }
 
-fn read_settings(root: &Root, path: &str, version: Version) -> Result<Settings, String> {
-    let text = read_text(&root.find(path)).map_err(|error| format!("{path}: {error}"))?;
+fn read_settings(root: &Root, path: &Path, version: Version) -> Result<Settings, String> {
+    let text = read_text(&root.find(path)).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Settings::parse(&text, version))
 }
 
@@ -187,7 +218,11 @@ fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+/// Reads a configuration, of at most 1 MiB; bytes that are no UTF-8 are replaced.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is longer.
+pub fn read_text(path: &Path) -> io::Result<String> {
     read_up_to(path, LARGEST_CONF).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 

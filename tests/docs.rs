@@ -14,7 +14,7 @@ use audit_relay::cli::{self, Command};
 use clap::CommandFactory as _;
 
 /// Commands that pages may name before this program has them.
-const AWAITED: &[&str] = &["doctor", "install", "uninstall"];
+const AWAITED: &[&str] = &["install", "uninstall"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

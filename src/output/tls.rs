@@ -320,6 +320,16 @@ impl Tls {
         &self.socket
     }
 
+    /// What the peer's certificate says, once [`Tls::announce`] has looked.
+    pub(super) fn peer(&self) -> Option<&Facts> {
+        self.peer.as_ref()
+    }
+
+    /// The server has asked for our certificate, and may refuse it yet.
+    pub(super) fn is_judged_later(&self) -> bool {
+        self.probation.is_some()
+    }
+
     /// What the session was made with.
     pub(super) fn material(&self) -> &Material {
         &self.material
