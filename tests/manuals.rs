@@ -158,6 +158,7 @@ fn the_pages_are_what_the_code_and_the_texts_say() {
 fn the_completions_are_what_the_code_says() {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let (file, script) = generated::completion(shell, with_choices(), "audit-relay");
+        assert!(!script.contains("attempt"), "{file} offers what --help hides");
         generated::hold(&root().join("packaging/completions").join(file), &script);
     }
 }
@@ -259,6 +260,13 @@ fn a_page_is_taken_without_a_warning() {
     for (page, name) in [(relay_page(), "audit-relay.8"), (configuration_page(), "audit-relay.toml.5")] {
         generated::lint(&page, name);
     }
+}
+
+#[test]
+fn zsh_is_offered_commands_in_the_first_place() {
+    let (_, script) = generated::completion(Shell::Zsh, with_choices(), "audit-relay");
+    let first = script.split_once(":: :_audit-relay_commands").unwrap().1;
+    assert!(first.contains("case $line[1] in"), "{}", &first[..first.len().min(400)]);
 }
 
 #[test]

@@ -182,6 +182,8 @@ pub(crate) mod tests {
             timeline: Timeline::new(1_000_000_000),
             first_ns: Some(1_000_000_000),
             last_ns: Some(2_000_000_000),
+            measured: arrived,
+            measured_bytes: 0,
             messages: arrived,
             bytes: 0,
             connections: 1,

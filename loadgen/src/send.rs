@@ -14,6 +14,7 @@ mod crew;
 mod lane;
 mod link;
 mod trust;
+mod warm;
 mod window;
 
 use std::fs;
@@ -28,6 +29,8 @@ pub(crate) use self::lane::Answers;
 use self::lane::{Desk, Done, Job, Lane};
 use self::link::{Link, Slots, explain};
 use self::trust::Trust;
+pub(crate) use self::warm::Warmed;
+use self::warm::warm_messages;
 use self::window::{OPEN, Window, is_opened};
 use crate::address::{Address, At};
 use crate::calendar::utc;
@@ -43,6 +46,7 @@ use crate::session::{Failure, build_corpus, command_line, exit_code, kernel_rele
 use crate::signals::Signals;
 use crate::sink::{Shared, Sink, Transport};
 use crate::traffic::{Arrived, Traffic};
+use crate::warm_up::WarmUp;
 
 /// How far ahead a schedule starts, so that all threads are there when its first record is due.
 const LEAD_NS: u64 = 5_000_000;
@@ -78,8 +82,17 @@ pub(crate) struct Sent {
     pub(crate) troubles: Vec<(usize, String)>,
     /// Threads that did it.
     pub(crate) threads: usize,
-    /// CPU seconds of those.
+    /// CPU seconds of those, behind the warm-up.
     pub(crate) cpu_s: f64,
+    /// The warm-up, if there was one and it ended.
+    pub(crate) warmed: Option<Warmed>,
+}
+
+impl Sent {
+    /// Messages behind the warm-up.
+    pub(crate) fn measured(&self) -> u64 {
+        self.messages - self.warmed.map_or(0, |warmed| warmed.messages)
+    }
 }
 
 /// The subcommand.
@@ -120,7 +133,13 @@ fn check(args: &SendArgs) -> Result<(), Failure> {
             "--hgrm and --hlog need a receiver of its own that judges: --to self:tcp",
         ));
     }
-    args.schedule.pace().map(drop).map_err(Failure::usage)
+    let pace = args.schedule.pace().map_err(Failure::usage)?;
+    if pace.is_none() && matches!(args.warm_up, Some(WarmUp::Time(_))) {
+        return Err(Failure::usage(
+            "without a schedule the connections have no time in common: give --warm-up as a number of messages, or a --rate",
+        ));
+    }
+    Ok(())
 }
 
 /// Makes run `number`, counted from 1.
@@ -286,9 +305,14 @@ fn send(
     let pace = args.schedule.pace().map_err(Failure::usage)?;
     let plan = Plan::paced(clock.now() + LEAD_NS, pace);
     let start_ns = plan.intended(0).unwrap_or_else(|| clock.now());
+    let warm = warm_messages(args.warm_up, &plan, start_ns, lanes.len() as u64);
+    if let Some(shared) = own_sink {
+        shared.measured_from.store(warm, Ordering::Release);
+    }
     let job = Job {
         address: address.clone(),
         plan,
+        warm,
         lanes: lanes.len() as u64,
         count: args.count(),
         end_ns: args.schedule.duration.map(|duration| start_ns.saturating_add(nanoseconds(duration))),
@@ -318,7 +342,7 @@ fn send(
                     busy.fetch_sub(1, Ordering::Release);
                     let done: Vec<_> =
                         indices.into_iter().zip(lanes.into_iter().map(Lane::into_done)).collect();
-                    result.map(|()| (done, thread_cpu_seconds()))
+                    result.map(|warm_cpu_s| (done, thread_cpu_seconds() - warm_cpu_s.unwrap_or_default()))
                 })
             })
             .collect();
@@ -349,6 +373,12 @@ fn send(
     let lanes = done.into_iter().flat_map(|(done, _)| done).collect();
     let mut sent = account(lanes, &job, nanoseconds(args.max_lag), start_ns);
     (sent.threads, sent.cpu_s, sent.scheduled) = (threads, cpu_s, pace.is_some());
+    let cut_short = !sent.troubles.is_empty() || stop.load(Ordering::Relaxed);
+    if warm > 0 && sent.warmed.is_none() && !cut_short {
+        return Err(Failure::usage(
+            "everything was sent before the warm-up was over, so nothing was measured; send more",
+        ));
+    }
     Ok(sent)
 }
 
@@ -371,8 +401,16 @@ fn account(mut lanes: Vec<(usize, Done)>, job: &Job, tolerance_ns: u64, start_ns
         troubles: Vec::new(),
         threads: 0,
         cpu_s: 0.0,
+        warmed: None,
     };
+    // A connection that did not come so far has sent nothing but its warm-up.
+    let begun = lanes.iter().filter_map(|(_, done)| done.warmed).map(|(at_ns, _)| at_ns).min();
+    sent.warmed = begun.map(|at_ns| Warmed { at_ns, ..Warmed::default() });
     for (index, done) in lanes {
+        if let Some(warmed) = &mut sent.warmed {
+            warmed.messages += done.sent.min(job.warm);
+            warmed.bytes += done.warmed.map_or(done.bytes, |(_, bytes)| bytes);
+        }
         sent.messages += done.sent;
         sent.streams.push(done.sent);
         sent.bytes += done.bytes;
@@ -420,6 +458,13 @@ fn conditions(args: &SendArgs, url: &str, wire: &Wire, start_ns: u64) -> Vec<(&'
         ("corpus", json!(corpus)),
         ("plan", json!(rate)),
     ];
+    if let Some(warm_up) = args.warm_up {
+        let text = match warm_up {
+            WarmUp::Count(count) => format!("{count} messages"),
+            WarmUp::Time(time) => format!("{} s", time.as_secs_f64()),
+        };
+        conditions.push(("warm-up", json!(text)));
+    }
     if let Some(framing) = args.framing {
         conditions.push(("framing", json!(format!("{framing:?}").to_lowercase())));
     }

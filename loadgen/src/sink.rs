@@ -122,6 +122,10 @@ pub(crate) struct Received {
     pub(crate) first_ns: Option<u64>,
     /// Time of the last arrival of a marked message.
     pub(crate) last_ns: Option<u64>,
+    /// Distinct whole records from [`Shared::measured_from`] on, and their bytes.
+    pub(crate) measured: u64,
+    /// See `measured`.
+    pub(crate) measured_bytes: u64,
     /// Messages of any kind.
     pub(crate) messages: u64,
     /// Bytes of those.
@@ -283,6 +287,8 @@ impl Sink {
                 timeline: Timeline::new(plan.start_ns()),
                 first_ns: None,
                 last_ns: None,
+                measured: 0,
+                measured_bytes: 0,
                 messages: 0,
                 bytes: 0,
                 connections: 0,
@@ -386,6 +392,8 @@ impl Account<'_> {
                 // A duplicate's latency is that of a retry, not of the record.
                 let first = received.ledger.whole(number);
                 if first && number.sequence >= self.shared.measured_from.load(Ordering::Relaxed) {
+                    received.measured += 1;
+                    received.measured_bytes += message.len() as u64;
                     for (histogram, from) in
                         [(&mut received.corrected, due_ns), (&mut received.uncorrected, written_ns)]
                     {

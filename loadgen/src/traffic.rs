@@ -52,18 +52,25 @@ impl Traffic {
         Some(ledger.tally(&sent))
     }
 
-    /// Seconds from the first message to the last one.
+    /// Seconds from the first measured message to the last one.
     fn seconds(&self) -> f64 {
         let received = self.received.as_ref();
-        let first = self.sent.as_ref().map(|sent| sent.first_ns);
+        let first = self.sent.as_ref().map(|sent| sent.warmed.map_or(sent.first_ns, |warmed| warmed.at_ns));
         let first = first.or(received.map(|arrived| arrived.received.first_ns.unwrap_or(arrived.start_ns)));
         let last = received.and_then(|arrived| arrived.received.last_ns);
         let last = last.or(self.sent.as_ref().map(|sent| sent.last_ns));
         last.zip(first).map_or(0.0, |(last, first)| last.saturating_sub(first) as f64 / 1e9)
     }
 
-    /// Messages and bytes that arrived, or without a receiver that left.
+    /// Messages and bytes that arrived, or without a receiver that left; behind a warm-up, those that were judged, or left.
     fn volume(&self) -> (u64, u64) {
+        let warmed = self.sent.as_ref().and_then(|sent| Some((sent, sent.warmed?)));
+        if let Some((sent, warmed)) = warmed {
+            return match self.judged() {
+                Some(received) => (received.measured, received.measured_bytes),
+                None => (sent.measured(), sent.bytes - warmed.bytes),
+            };
+        }
         match (&self.received, &self.sent) {
             (Some(arrived), _) => (arrived.received.messages, arrived.received.bytes),
             (None, Some(sent)) => (sent.messages, sent.bytes),
@@ -128,6 +135,9 @@ impl Traffic {
             line(&mut out, "sent", &sent.messages.to_string());
         }
         self.arrival_lines(&mut out);
+        if let Some(warmed) = self.sent.as_ref().and_then(|sent| sent.warmed) {
+            line(&mut out, "warmed up", &format!("{} messages sent before measuring began", warmed.messages));
+        }
         let seconds = self.seconds();
         line(&mut out, "seconds", &format!("{seconds:.3}"));
         let megabytes = per(self.volume().1 as f64, seconds) / 1e6;
@@ -211,6 +221,11 @@ impl Traffic {
             "torn": count(|t| t.torn),
             "unmarked": count(|t| t.unmarked),
             "gaps": tally.as_ref().map(|t| t.gaps.iter().map(|g| json!([g.stream, g.first, g.last])).collect::<Vec<_>>()),
+            "warm_up": self.sent.as_ref().map(|sent| {
+                let warmed = sent.warmed.unwrap_or_default();
+                let seconds = warmed.at_ns.saturating_sub(sent.first_ns) as f64 / 1e9;
+                json!({ "sent": warmed.messages, "seconds": round(seconds, 6) })
+            }),
             "seconds": round(seconds, 6),
             "rate": round(per(messages as f64, seconds), 1),
             "bytes_per_s": round(per(bytes as f64, seconds), 1),
@@ -268,7 +283,7 @@ impl Run for Traffic {
             head: "send s/M",
             path: ["sender", "cpu_s_per_million"],
             digits: 3,
-            of: |run| run.sent.as_ref().and_then(|sent| per_million(sent.cpu_s, sent.messages)),
+            of: |run| run.sent.as_ref().and_then(|sent| per_million(sent.cpu_s, sent.measured())),
         },
         Key {
             head: "sink s/M",
@@ -388,7 +403,7 @@ fn sender_lines(out: &mut Vec<Line>, sent: &Sent) {
         "{} connections by {} threads, {}",
         sent.streams.len(),
         sent.threads,
-        cpu(sent.cpu_s, sent.messages)
+        cpu(sent.cpu_s, sent.measured())
     );
     line(out, "sender", &text);
     let text = format!(
@@ -432,7 +447,7 @@ fn sender_json(sent: &Sent) -> Value {
         "bytes": sent.bytes,
         "seconds": round(sent.last_ns.saturating_sub(sent.first_ns) as f64 / 1e9, 6),
         "cpu_s": round(sent.cpu_s, 6),
-        "cpu_s_per_million": per_million(sent.cpu_s, sent.messages).map(|cost| round(cost, 6)),
+        "cpu_s_per_million": per_million(sent.cpu_s, sent.measured()).map(|cost| round(cost, 6)),
         "blocked": sent.blocked,
         "blocked_s": round(sent.blocked_ns as f64 / 1e9, 6),
         "scheduled": sent.scheduled,

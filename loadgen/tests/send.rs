@@ -459,3 +459,51 @@ fn send_has_the_schedules_the_runs_and_the_files_of_a_run() {
     assert_eq!(code, Some(2));
     assert!(said.contains("receiver of its own"), "{said}");
 }
+
+#[test]
+fn a_warm_up_is_accounted_for_and_not_measured() {
+    for (to, connections, warm) in
+        [("self:tcp", "3", 5001), ("self:udp", "1", 5000), ("self:relps", "2", 5000)]
+    {
+        let args = ["--to", to, "--connections", connections, "--count", "20000", "--warm-up", "5000"];
+        let (code, report, said) = send(&args);
+        assert_eq!(code, Some(0), "{to}: {said} {report:#}");
+        assert_counts(
+            &report,
+            &[("/sent", 20000), ("/received", 20000), ("/lost", 0), ("/warm_up/sent", warm)],
+        );
+        let number = |key: &str| report.pointer(key).unwrap().as_f64().unwrap();
+        let measured = number("/rate") * number("/seconds");
+        assert!((measured - (20000 - warm) as f64).abs() < 20.0, "{to}: {measured}: {report:#}");
+        assert!(number("/warm_up/seconds") > 0.0, "{report:#}");
+    }
+    // With a schedule the border follows from that.
+    let args = [
+        "--rate",
+        "20000",
+        "--duration",
+        "500ms",
+        "--warm-up",
+        "200ms",
+        "--connections",
+        "4",
+        "--max-lag",
+        "10s",
+    ];
+    let (code, report, said) = send(&args);
+    assert_eq!(code, Some(0), "{said} {report:#}");
+    assert_counts(&report, &[("/sent", 10000), ("/received", 10000), ("/warm_up/sent", 4000)]);
+    assert_eq!(report.pointer("/warm_up/seconds").unwrap(), 0.2, "{report:#}");
+}
+
+#[test]
+fn a_warm_up_that_says_nothing_is_refused() {
+    for (args, word) in [
+        (&["--count", "1000", "--warm-up", "1000"][..], "send more"),
+        (&["--count", "1000", "--warm-up", "1s"], "without a schedule"),
+    ] {
+        let (code, _, said) = send(args);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
+}

@@ -22,20 +22,11 @@ _audit__loadgen() {
             audit__loadgen,floor)
                 cmd="audit__loadgen__subcmd__floor"
                 ;;
-            audit__loadgen,floor-child)
-                cmd="audit__loadgen__subcmd__floor__subcmd__child"
-                ;;
             audit__loadgen,help)
                 cmd="audit__loadgen__subcmd__help"
                 ;;
             audit__loadgen,kernel)
                 cmd="audit__loadgen__subcmd__kernel"
-                ;;
-            audit__loadgen,kernel-guard)
-                cmd="audit__loadgen__subcmd__kernel__subcmd__guard"
-                ;;
-            audit__loadgen,pump-child)
-                cmd="audit__loadgen__subcmd__pump__subcmd__child"
                 ;;
             audit__loadgen,run)
                 cmd="audit__loadgen__subcmd__run"
@@ -55,20 +46,11 @@ _audit__loadgen() {
             audit__loadgen__subcmd__help,floor)
                 cmd="audit__loadgen__subcmd__help__subcmd__floor"
                 ;;
-            audit__loadgen__subcmd__help,floor-child)
-                cmd="audit__loadgen__subcmd__help__subcmd__floor__subcmd__child"
-                ;;
             audit__loadgen__subcmd__help,help)
                 cmd="audit__loadgen__subcmd__help__subcmd__help"
                 ;;
             audit__loadgen__subcmd__help,kernel)
                 cmd="audit__loadgen__subcmd__help__subcmd__kernel"
-                ;;
-            audit__loadgen__subcmd__help,kernel-guard)
-                cmd="audit__loadgen__subcmd__help__subcmd__kernel__subcmd__guard"
-                ;;
-            audit__loadgen__subcmd__help,pump-child)
-                cmd="audit__loadgen__subcmd__help__subcmd__pump__subcmd__child"
                 ;;
             audit__loadgen__subcmd__help,run)
                 cmd="audit__loadgen__subcmd__help__subcmd__run"
@@ -89,7 +71,7 @@ _audit__loadgen() {
 
     case "${cmd}" in
         audit__loadgen)
-            opts="-h -V --to --framing --sink-path --feed --count --duration --rate --ramp --burst --warm-up --form --frames --seed --eoe --mix --size --trace --settle --timeout --linger --max-lag --bare --parent --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help --version run floor verify kernel kernel-guard send sink floor-child pump-child compare help"
+            opts="-h -V --to --framing --sink-path --feed --count --duration --rate --ramp --burst --warm-up --form --frames --seed --eoe --mix --size --trace --settle --timeout --linger --max-lag --bare --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help --version run floor verify kernel send sink compare help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -172,10 +154,6 @@ _audit__loadgen() {
                     return 0
                     ;;
                 --max-lag)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --parent)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -305,7 +283,7 @@ _audit__loadgen() {
             return 0
             ;;
         audit__loadgen__subcmd__floor)
-            opts="-h --to --framing --sink-path --feed --count --duration --rate --ramp --burst --warm-up --form --frames --seed --eoe --mix --size --trace --settle --timeout --linger --max-lag --bare --parent --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
+            opts="-h --to --framing --sink-path --feed --count --duration --rate --ramp --burst --warm-up --form --frames --seed --eoe --mix --size --trace --settle --timeout --linger --max-lag --bare --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -391,10 +369,6 @@ _audit__loadgen() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --parent)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --runs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -462,34 +436,8 @@ _audit__loadgen() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        audit__loadgen__subcmd__floor__subcmd__child)
-            opts="-h --to --framing --ca --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --to)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --framing)
-                    COMPREPLY=($(compgen -W "octet lf" -- "${cur}"))
-                    return 0
-                    ;;
-                --ca)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         audit__loadgen__subcmd__help)
-            opts="run floor verify kernel kernel-guard send sink floor-child pump-child compare help"
+            opts="run floor verify kernel send sink compare help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -530,20 +478,6 @@ _audit__loadgen() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        audit__loadgen__subcmd__help__subcmd__floor__subcmd__child)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         audit__loadgen__subcmd__help__subcmd__help)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -559,34 +493,6 @@ _audit__loadgen() {
             return 0
             ;;
         audit__loadgen__subcmd__help__subcmd__kernel)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        audit__loadgen__subcmd__help__subcmd__kernel__subcmd__guard)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        audit__loadgen__subcmd__help__subcmd__pump__subcmd__child)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -766,48 +672,8 @@ _audit__loadgen() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        audit__loadgen__subcmd__kernel__subcmd__guard)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        audit__loadgen__subcmd__pump__subcmd__child)
-            opts="-h --to --framing --ca --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --to)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --framing)
-                    COMPREPLY=($(compgen -W "octet lf" -- "${cur}"))
-                    return 0
-                    ;;
-                --ca)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         audit__loadgen__subcmd__run)
-            opts="-h --to --framing --sink-path --feed --count --duration --rate --ramp --burst --warm-up --form --frames --seed --eoe --mix --size --trace --settle --timeout --linger --max-lag --bare --parent --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
+            opts="-h --to --framing --sink-path --feed --count --duration --rate --ramp --burst --warm-up --form --frames --seed --eoe --mix --size --trace --settle --timeout --linger --max-lag --bare --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -893,10 +759,6 @@ _audit__loadgen() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --parent)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --runs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -965,7 +827,7 @@ _audit__loadgen() {
             return 0
             ;;
         audit__loadgen__subcmd__send)
-            opts="-h --to --connections --threads --count --duration --rate --ramp --burst --framing --seed --mix --size --trace --window --ca --insecure --timeout --linger --max-lag --bare --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
+            opts="-h --to --connections --threads --count --duration --rate --ramp --burst --warm-up --framing --seed --mix --size --trace --window --ca --insecure --timeout --linger --max-lag --bare --allow-loss --runs --stall --sink-stall --read-rate --sink-read-rate --reset-after --sink-reset-after --accept-delay --sink-accept-delay --buffer --sink-buffer --json --html --hgrm --hlog --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1000,6 +862,10 @@ _audit__loadgen() {
                     return 0
                     ;;
                 --burst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --warm-up)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

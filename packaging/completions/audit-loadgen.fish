@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_audit_loadgen_global_optspecs
-    string join \n to= framing= sink-path= feed= count= duration= rate= ramp= burst= warm-up= form= frames= seed= eoe mix= size= trace= settle= timeout= linger= max-lag= bare parent= allow-loss runs= sink-stall= sink-read-rate= sink-reset-after= sink-accept-delay= sink-buffer= json= html= hgrm= hlog= h/help V/version
+    string join \n to= framing= sink-path= feed= count= duration= rate= ramp= burst= warm-up= form= frames= seed= eoe mix= size= trace= settle= timeout= linger= max-lag= bare allow-loss runs= sink-stall= sink-read-rate= sink-reset-after= sink-accept-delay= sink-buffer= json= html= hgrm= hlog= h/help V/version
 end
 
 function __fish_audit_loadgen_needs_command
@@ -58,7 +58,6 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l settle -d '
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l timeout -d 'How long the program may leave its stdin full, or run on after its end, before it is killed' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l linger -d 'How long to wait for missing records after the program\'s end' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l max-lag -d 'Lateness of the generator that counts as on time; the plan is kept if 99 % of the records are' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l parent -d 'The process that started this run, which ends with it' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l runs -d 'Repeat the run this many times; the details told are those of the run whose CPU cost is the median' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-stall -l stall -d 'At AFTER from the first byte on it does nothing for TIME, e.g. 2s:1s; several are possible, in order' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
@@ -78,11 +77,8 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "run" -d 'D
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "floor" -d 'Drive the built-in minimal relay: the floor to compare with (there is none for RELP)'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "verify" -d 'Check what a receiver wrote to files during a run'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "kernel" -d 'Real load through the kernel\'s audit system and an auditd of its own, with the program as auditd\'s plugin'
-complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "kernel-guard" -d 'Puts the audit system back when its input ends'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "send" -d 'Send the records as a syslog client, to any server or to a receiver of its own'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "sink" -d 'Only receive: for any client, with faults if wanted'
-complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "floor-child" -d 'The minimal relay itself: stdin to a destination'
-complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "pump-child" -d 'The byte pump itself: stdin to a stream'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "compare" -d 'Drive the relay, every peer found on this machine and two floors in turn, and compare them'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l to -d 'Built-in receiver' -r -f -a "unix\t'Unix datagram socket, as /dev/log'
@@ -119,7 +115,6 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sett
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l timeout -d 'How long the program may leave its stdin full, or run on after its end, before it is killed' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l linger -d 'How long to wait for missing records after the program\'s end' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l max-lag -d 'Lateness of the generator that counts as on time; the plan is kept if 99 % of the records are' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l parent -d 'The process that started this run, which ends with it' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l runs -d 'Repeat the run this many times; the details told are those of the run whose CPU cost is the median' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink-stall -l stall -d 'At AFTER from the first byte on it does nothing for TIME, e.g. 2s:1s; several are possible, in order' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
@@ -168,7 +163,6 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l se
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l timeout -d 'How long the program may leave its stdin full, or run on after its end, before it is killed' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l linger -d 'How long to wait for missing records after the program\'s end' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l max-lag -d 'Lateness of the generator that counts as on time; the plan is kept if 99 % of the records are' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l parent -d 'The process that started this run, which ends with it' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l runs -d 'Repeat the run this many times; the details told are those of the run whose CPU cost is the median' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l sink-stall -l stall -d 'At AFTER from the first byte on it does nothing for TIME, e.g. 2s:1s; several are possible, in order' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
@@ -238,7 +232,6 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l h
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l attach -d 'Use the auditd that runs: only make load and watch. The plugin is auditd\'s, so no command may be given; there is a sink only with --to unix or unix-stream and --sink-path'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -l allow-loss -d 'Exit 0 although events were lost, duplicated, reordered or torn'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand kernel-guard" -s h -l help -d 'Print help'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l to -d 'udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, relp://HOST:PORT, relps://HOST:PORT, unix:PATH, unix-stream:PATH; or self:tcp and the like: a receiver of its own, so that loss and latency are known' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l connections -d 'Connections, each with a stream of its own' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l threads -d 'Threads that share the connections [default: one for each core that has nothing else to do]' -r
@@ -247,6 +240,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l dur
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l rate -d 'Records a second; 0 is as fast as possible' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l ramp -d 'From one rate to another along a line, over --duration, e.g. 1000..50000' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l burst -d 'Many records at once, again and again, e.g. 1000/1s' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l warm-up -d 'Send that many messages, or with a schedule for that time, before measuring: what is lost counts, but no latency, rate or CPU (2000 is messages, of all connections; 2s or 500ms is a time)' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l framing -d 'Framing on streams [default: lf on unix-stream, else octet]' -r -f -a "octet\t'`LENGTH SP MESSAGE`'
 lf\t'`MESSAGE LF`'"
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l seed -d 'Seed of the records; sender and receiver need the same' -r
@@ -294,16 +288,6 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l sin
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l discard -d 'Count messages, do not judge them: the fastest drain'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor-child" -l to -d 'Destination' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor-child" -l framing -d 'Framing on streams' -r -f -a "octet\t'`LENGTH SP MESSAGE`'
-lf\t'`MESSAGE LF`'"
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor-child" -l ca -d 'PEM file with the certificates to trust' -r -F
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor-child" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand pump-child" -l to -d 'Destination' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand pump-child" -l framing -d 'Framing on streams' -r -f -a "octet\t'`LENGTH SP MESSAGE`'
-lf\t'`MESSAGE LF`'"
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand pump-child" -l ca -d 'PEM file with the certificates to trust' -r -F
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand pump-child" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand compare" -l to -d 'Built-in receivers to send to, each compared by itself; none: what writes files' -r -f -a "unix\t'Unix datagram socket, as /dev/log'
 unix-stream\t'Unix stream socket'
 udp\t'UDP on the loopback interface'
@@ -325,14 +309,11 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand compare" -l 
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand compare" -l html -d 'Also write everything as a page with charts, to be opened in a browser' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand compare" -l list -d 'Only say which contestants there are, which not, and why'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand compare" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "run" -d 'Drive a program (the default)'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "floor" -d 'Drive the built-in minimal relay: the floor to compare with (there is none for RELP)'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "verify" -d 'Check what a receiver wrote to files during a run'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "kernel" -d 'Real load through the kernel\'s audit system and an auditd of its own, with the program as auditd\'s plugin'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "kernel-guard" -d 'Puts the audit system back when its input ends'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "send" -d 'Send the records as a syslog client, to any server or to a receiver of its own'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "sink" -d 'Only receive: for any client, with faults if wanted'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "floor-child" -d 'The minimal relay itself: stdin to a destination'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "pump-child" -d 'The byte pump itself: stdin to a stream'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "compare" -d 'Drive the relay, every peer found on this machine and two floors in turn, and compare them'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel kernel-guard send sink floor-child pump-child compare help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "run" -d 'Drive a program (the default)'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "floor" -d 'Drive the built-in minimal relay: the floor to compare with (there is none for RELP)'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "verify" -d 'Check what a receiver wrote to files during a run'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "kernel" -d 'Real load through the kernel\'s audit system and an auditd of its own, with the program as auditd\'s plugin'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "send" -d 'Send the records as a syslog client, to any server or to a receiver of its own'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "sink" -d 'Only receive: for any client, with faults if wanted'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "compare" -d 'Drive the relay, every peer found on this machine and two floors in turn, and compare them'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand help; and not __fish_seen_subcommand_from run floor verify kernel send sink compare help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -363,16 +363,12 @@ _audit__relay() {
             return 0
             ;;
         audit__relay__subcmd__check)
-            opts="-h --confinement --attempt --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --status --status-group --metrics --metrics-file --metrics-interval --statistics-interval --log --help"
+            opts="-h --confinement --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --status --status-group --metrics --metrics-file --metrics-interval --statistics-interval --log --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --attempt)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -118,13 +118,12 @@ complete -c audit-relay -n "__fish_audit_relay_needs_command" -l log -d 'Where d
 stderr\t''
 syslog\t''
 none\t''"
-complete -c audit-relay -n "__fish_audit_relay_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -s h -l help -d 'Print help'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -s V -l version -d 'Print version'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "check" -d 'Validate the configuration and print the one in effect'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "status" -d 'Show what the running relay does: counters, queues, connections. Ends with 0 if all is well, 1 if something needs attention (lines that begin with `!`), 69 if no relay runs'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "cert" -d 'Make a certificate and its key, or show what one says'
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l attempt -d 'Makes one attempt' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l config -d 'Read this TOML file; `none` reads no file [default: /etc/audit-relay.toml if it exists]' -r -F
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l to -d 'Send to this destination; may be given several times, each gets every record: unix:/dev/log, unix-stream:/PATH, udp://HOST[:514], tcp://HOST[:601], tls://HOST[:6514], relp://HOST[:2514], relps://HOST[:2514], stdout: [default: unix:/dev/log]' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l failover -d 'Send to the first of these receivers that is well: URL,URL,...' -r

@@ -43,7 +43,8 @@ pub(crate) fn hold(file: &Path, content: &str) {
 }
 
 /// The completion of one shell, under the name that it is installed with.
-pub(crate) fn completion(shell: Shell, mut command: clap::Command, name: &str) -> (String, String) {
+pub(crate) fn completion(shell: Shell, command: clap::Command, name: &str) -> (String, String) {
+    let mut command = shown(&command, shell == Shell::Zsh);
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
     let script = String::from_utf8(script).unwrap();
@@ -59,6 +60,25 @@ pub(crate) fn completion(shell: Shell, mut command: clap::Command, name: &str) -
     // What it leaves at the ends of lines.
     let tidy: Vec<_> = script.lines().map(str::trim_end).collect();
     (file, format!("{}\n", tidy.join("\n").trim_end()))
+}
+
+/// What is not hidden. For zsh also without the arguments that may stand in a subcommand's place: it would offer subcommands only
+/// behind them.
+fn shown(command: &clap::Command, is_for_zsh: bool) -> clap::Command {
+    let hinders = |arg: &clap::Arg| is_for_zsh && command.has_subcommands() && arg.is_positional();
+    let args = command.get_arguments().filter(|arg| !arg.is_hide_set() && !hinders(arg)).cloned();
+    let below = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    // clap wants what lives as long as the program.
+    let mut shown = clap::Command::new(&*command.get_name().to_owned().leak())
+        .args(args.collect::<Vec<_>>())
+        .subcommands(below.map(|sub| shown(sub, is_for_zsh)).collect::<Vec<_>>());
+    if let Some(about) = command.get_about() {
+        shown = shown.about(about.clone());
+    }
+    if let Some(version) = command.get_version() {
+        shown = shown.version(&*version.to_owned().leak());
+    }
+    shown
 }
 
 /// Gives a page to mandoc and groff, which must have nothing to say. Without them the test is skipped, or fails where

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{CorpusArgs, FileArgs, ScheduleArgs, duration, size};
+use super::{CorpusArgs, FileArgs, ScheduleArgs, duration, size, warm_up};
 use crate::address::Address;
 use crate::corpus::{Form, Frames, Mix, STREAMS};
 use crate::deframe::Framing;
 use crate::sink::{Manner, Stall};
+use crate::warm_up::WarmUp;
 
 /// Which records, as text lines.
 #[derive(Debug, Args)]
@@ -117,6 +118,10 @@ pub(crate) struct SendArgs {
     pub(crate) count: Option<u64>,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
+    /// Send that many messages, or with a schedule for that time, before measuring: what is lost counts, but no latency,
+    /// rate or CPU (2000 is messages, of all connections; 2s or 500ms is a time)
+    #[arg(long, value_name = "COUNT|TIME", value_parser = warm_up)]
+    pub(crate) warm_up: Option<WarmUp>,
     /// Framing on streams [default: lf on unix-stream, else octet]
     #[arg(long, value_enum)]
     pub(crate) framing: Option<Framing>,

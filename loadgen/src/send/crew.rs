@@ -20,7 +20,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::time::TimeSpec;
 
 use super::lane::{Desk, Job, Lane, Turn};
-use crate::clock::Clock;
+use crate::clock::{Clock, thread_cpu_seconds};
 
 /// How often all lanes are asked.
 const TICK: u64 = 100_000_000;
@@ -41,7 +41,7 @@ enum Place {
 }
 
 /// Drives `lanes` to their ends; from `stop` on they send nothing new. `written` is raised, about every [`TICK`], by what
-/// has left.
+/// has left. Returns the CPU seconds that the thread had used when the first of its lanes was past its warm-up.
 ///
 /// # Errors
 /// If the operating system refuses to wait.
@@ -52,7 +52,7 @@ pub(super) fn drive(
     clock: &Clock,
     stop: &AtomicBool,
     written: &AtomicU64,
-) -> nix::Result<()> {
+) -> nix::Result<Option<f64>> {
     // The default slack of 50 us would make every sleep that much too long.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut watch = Watch::new(lanes.len())?;
@@ -61,6 +61,7 @@ pub(super) fn drive(
     let mut again = Vec::with_capacity(lanes.len());
     let mut due: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::with_capacity(lanes.len());
     let (mut held, mut over, mut stopped, mut told) = (0, 0, false, 0);
+    let mut warm_cpu_s = None;
     let mut tick_ns = clock.now().saturating_add(TICK);
     loop {
         for index in ready.drain(..) {
@@ -88,10 +89,13 @@ pub(super) fn drive(
                     Place::Over
                 }
             };
+            if job.warm > 0 && warm_cpu_s.is_none() && lanes[index].is_warm() {
+                warm_cpu_s = Some(thread_cpu_seconds());
+            }
         }
         std::mem::swap(&mut ready, &mut again);
         if over == lanes.len() {
-            return Ok(());
+            return Ok(warm_cpu_s);
         }
         if !stopped && stop.load(Ordering::Relaxed) {
             lanes.iter_mut().for_each(Lane::stop);

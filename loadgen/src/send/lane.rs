@@ -46,6 +46,8 @@ pub(super) struct Job {
     pub(super) linger_ns: u64,
     /// Send what is there without patching anything.
     pub(super) bare: bool,
+    /// Messages of each lane before measuring begins.
+    pub(super) warm: u64,
 }
 
 /// What a thread's lanes use in turn.
@@ -96,8 +98,11 @@ pub(super) struct Done {
     /// Times the receiver made us wait, and for how long.
     pub(super) blocked: u64,
     pub(super) blocked_ns: u64,
-    /// How the plan was kept.
+    /// How the plan was kept, behind the warm-up.
     pub(super) keeper: Keeper,
+    /// Where the warm-up ended, if there was one: when the next message was due, or without a schedule about to be
+    /// written, and the bytes before it.
+    pub(super) warmed: Option<(u64, u64)>,
     /// Datagrams that came back as refused.
     pub(super) refused: u64,
     /// RELP: messages the receiver took, refused, and did not answer.
@@ -161,6 +166,7 @@ impl Lane {
                 blocked: 0,
                 blocked_ns: 0,
                 keeper: Keeper::new(tolerance_ns),
+                warmed: None,
                 refused: 0,
                 answers: None,
                 trouble: None,
@@ -179,6 +185,11 @@ impl Lane {
     /// Messages that have left.
     pub(super) fn sent(&self) -> u64 {
         self.done.sent
+    }
+
+    /// Whether it is past its warm-up.
+    pub(super) fn is_warm(&self) -> bool {
+        self.done.warmed.is_some()
     }
 
     /// Sends nothing new.
@@ -302,7 +313,14 @@ impl Lane {
         // What the receiver held up until now excuses the records that leave now.
         self.release(now_ns);
         let most = if self.link.is_datagrams() { BATCH } else { free } as u64;
-        let ready = share(job.plan.due(now_ns)).min(count).min(self.prepared.saturating_add(most));
+        let mut ready = share(job.plan.due(now_ns)).min(count).min(self.prepared.saturating_add(most));
+        if self.prepared < job.warm {
+            ready = ready.min(job.warm);
+        } else if job.warm > 0 && self.done.warmed.is_none() {
+            // Nothing of a block before is left over by now.
+            self.done.warmed = Some((due.unwrap_or(now_ns), self.done.bytes));
+            self.done.keeper.restart();
+        }
 
         let mut block: Option<Range<usize>> = None;
         self.rest_ends.clear();
@@ -499,6 +517,7 @@ mod tests {
             patience_ns: u64::MAX,
             linger_ns: 0,
             bare: false,
+            warm: 0,
         };
         let mut desk = Desk::new(Corpus::generate(Shape::default()).wire.enveloped(Envelope::Lf));
         let mut lane = Lane::new(link, None, 0, 0);
