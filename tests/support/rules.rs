@@ -148,6 +148,8 @@ pub(crate) enum Who {
 pub(crate) enum Mark {
     /// A `SYSCALL` record with this key, of the ABI if one is given.
     Key(String, Option<Abi>),
+    /// One for each ABI.
+    Both(String),
     /// The same, in which this stands as well.
     KeyAnd(String, &'static str),
     /// None with these words, each of a piece; the first is the type.
@@ -203,13 +205,15 @@ pub(crate) fn probe(rule: &Rule, calls: &Calls) -> Option<Probe> {
             format!("[ -f {dir}/ar-probe ] || cp /bin/true {dir}/ar-probe"),
             calls.command(abi?, &format!("execve s:{dir}/ar-probe 0 0")),
         ),
-        (_, Some(dir), Some(perm)) => (
-            format!("touch {dir}/ar-probe"),
-            calls.command(abi?, &format!("openat -100 s:{dir}/ar-probe {}", mode(perm))),
-        ),
+        (_, Some(dir), Some(perm)) => {
+            let open = |abi| calls.command(abi, &format!("openat -100 s:{dir}/ar-probe {}", mode(perm)));
+            (format!("touch {dir}/ar-probe"), format!("{}; {}", open(Abi::B64), open(Abi::B32)))
+        }
         _ => by_call(rule, abi?, calls),
     };
-    Some(Probe { prepare, act, who, mark: Mark::Key(rule.key().to_owned(), abi) })
+    let both = rule.has("dir=") && abi.is_none();
+    let key = rule.key().to_owned();
+    Some(Probe { prepare, act, who, mark: if both { Mark::Both(key) } else { Mark::Key(key, abi) } })
 }
 
 /// How to open a file so that a rule for this kind of access has to match.
@@ -255,10 +259,6 @@ fn by_call(rule: &Rule, abi: Abi, calls: &Calls) -> (String, String) {
             ("install -m 2755 /opt/call64 /opt/sgid".into(), call("execve s:/opt/sgid 0 0"))
         }
         "execve" => (String::new(), call("execve s:/bin/true 0 0")),
-        "open" if rule.has("dir=/home") => (
-            "mkdir -p /home/other; touch /home/other/file; chown -R 6001:6001 /home/other".into(),
-            call("openat -100 s:/home/other/file 0"),
-        ),
         "open" if rule.has("exit=-EACCES") => {
             ("install -m 0600 /dev/null /opt/private".into(), call("openat -100 s:/opt/private 0"))
         }
@@ -286,7 +286,7 @@ fn never(rule: &Rule, calls: &Calls) -> Probe {
         return Probe { prepare: String::new(), act: String::new(), who: Who::Daemon, mark: words(&[kind]) };
     };
     // The kernel compares the program's inode, so the probe takes its place.
-    let abi = rule.abi().unwrap_or(Abi::B64);
+    let abi = rule.abi().unwrap_or(Abi::B32);
     let take_place =
         format!("mkdir -p $(dirname {exe}); cp /opt/call{} {exe}.ar; mv -f {exe}.ar {exe}", abi.bits());
     let (prepare, line) = match rule.value("dir=") {

@@ -113,7 +113,7 @@ run() { # NAME RULES LOGIN USER COMMAND
 echo "# $(git -C "$repository" rev-parse --short HEAD), $(uname -r), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc) CPUs, auditd $(dpkg-query -W -f '${Version}' auditd), rsyslog $(dpkg-query -W -f '${Version}' rsyslog), load $(cut -d' ' -f1-3 /proc/loadavg)"
 echo "# packages: $(cd "$m/run/debs" && ls | tr '\n' ' ')"
 chroot "$m" sh -c 'cat /etc/audit/rules.d/*.rules' | grep -c '^-[aA] ' | sed 's/^/# rules: /'
-for n in 1 2 3; do
+for n in $(seq "${REPEAT:-3}"); do
   for rules in off on tuned; do
     run "dpkg as root" $rules 5001 0 'dpkg --force-depends -i /run/debs/*.deb; dpkg -P $(for d in /run/debs/*.deb; do dpkg-deb -f $d Package; done)'
   done
