@@ -264,7 +264,7 @@ fn raw_is_a_trap_under_4_2_1_only() {
 
 /// Plugin configurations on every side of every rule: a name, a mode, a text. `@` is the test's folder, and the word
 /// behind `args =` names the case.
-fn cases() -> Vec<(String, u32, String)> {
+fn cases(here: &Path) -> Vec<(String, u32, String)> {
     let mut all: Vec<(String, u32, String)> = Vec::new();
     let mut case = |name: &str, mode: u32, text: &str| all.push((name.to_owned(), mode, text.to_owned()));
     let plain = |word: &str| format!("active = yes\npath = @/plug\nargs = {word}\n");
@@ -281,8 +281,8 @@ fn cases() -> Vec<(String, u32, String)> {
         case(&name, 0o640, &format!("# {}\n{}", "x".repeat(bytes - 2), plain(&name)));
         // The line that is passed over is the one with the path.
         let name = format!("path-{bytes}.conf");
-        let line = format!("path = @/plug{}", " ".repeat(bytes));
-        case(&name, 0o640, &format!("active = yes\nargs = {name}\n{line}\n"));
+        let line = format!("path = {}/plug", here.display());
+        case(&name, 0o640, &format!("active = yes\nargs = {name}\n{line:<bytes$}\n"));
     }
     for (name, text) in [
         ("tab.conf", "active\t=\tyes\npath = @/plug\nargs = tab.conf\n"),
@@ -338,7 +338,7 @@ fn site_agrees_with(system: System) {
         fs::set_permissions(here.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     std::os::unix::fs::chown(here.join("nobodys"), Some(65534), None).unwrap();
-    for (name, mode, text) in cases() {
+    for (name, mode, text) in cases(here) {
         fs::write(plugins.join(&name), text.replace('@', &here.display().to_string())).unwrap();
         fs::set_permissions(plugins.join(&name), fs::Permissions::from_mode(mode)).unwrap();
     }

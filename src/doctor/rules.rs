@@ -66,6 +66,14 @@ impl<'a> Rule<'a> {
     }
 }
 
+/// The kernel compares files, not names, and /sbin is /usr/sbin on most machines.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let plain = |path: &Path| {
+        path.strip_prefix("/usr").map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
+    };
+    plain(one) == plain(other)
+}
+
 /// Whether a field of a rule certainly holds for the relay.
 fn holds(field: &str, program: &Path, uid: u32) -> bool {
     let at = field.find(['=', '!', '<', '>', '&']).unwrap_or(field.len());
@@ -75,8 +83,8 @@ fn holds(field: &str, program: &Path, uid: u32) -> bool {
     match name {
         "arch" | "key" => true,
         "exe" => match operator.as_str() {
-            "=" => Path::new(value) == program,
-            "!=" => Path::new(value) != program,
+            "=" => is_same(Path::new(value), program),
+            "!=" => !is_same(Path::new(value), program),
             _ => false,
         },
         "success" => (operator == "=") == (value == "1" || value == "yes"),
@@ -142,6 +150,7 @@ mod tests {
             (&[][..], false),
             (&[broad], true),
             (&[own, broad], false),
+            (&["-a never,exit -S all -F exe=/sbin/audit-relay -F uid=65534", broad], false),
             (&[broad, own], true),
             (&["-a exit,always -F arch=b64 -S all"], true),
             // Unset is a large number: without `auid!=unset` the rule holds for daemons too.
