@@ -39,6 +39,7 @@ pub mod diagnostics;
 pub mod errand;
 pub mod guarded;
 pub mod host;
+pub mod install;
 pub mod pipeline;
 pub mod privilege;
 pub mod site;

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use audit_relay::cli::{self, Cert, Command, Options};
 use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
@@ -15,6 +16,7 @@ use audit_relay::confine::{Around, attempts};
 use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
+use audit_relay::install::{self, Failure};
 use audit_relay::{certificate_files, confine, diagnostics, host, output, privilege, sys};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
@@ -61,6 +63,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Check { options, attempt: Some(name), .. }) => return attempt(&options, &name),
         Some(Command::Check { options, confinement: true, .. }) => return check_confinement(&options),
         Some(Command::Check { options, .. }) => return check(*options),
+        Some(Command::Install { upgraded: true, wait, place, .. }) => {
+            return answer(install::upgraded(&place.request(), Duration::from_secs(wait)));
+        }
+        Some(Command::Install { replace_syslog, wait, place, options, .. }) => {
+            return answer(install_as(replace_syslog, Duration::from_secs(wait), place, *options));
+        }
+        Some(Command::Uninstall { keep_config, place }) => {
+            return answer(install::uninstall(&place.request(), keep_config));
+        }
         Some(Command::Cert(cert)) => return certificates(cert),
         None => {}
     }
@@ -259,6 +270,29 @@ fn attempt(options: &Options, name: &str) -> u8 {
             REFUSED
         }
         Err(error) => complain(&format!("could not be tried: {error}")),
+    }
+}
+
+/// `audit-relay install`.
+fn install_as(
+    replace_syslog: bool,
+    patience: Duration,
+    place: cli::Place,
+    options: Options,
+) -> Result<(), Failure> {
+    let config = options.config.clone();
+    let settings = options.settings().map_err(Failure::Config)?;
+    install::install(&place.request(), install::Installation { replace_syslog, config, settings, patience })
+}
+
+/// Says how it went.
+fn answer(done: Result<(), Failure>) -> u8 {
+    let Err(failure) = done else { return 0 };
+    let _ = writeln!(io::stderr(), "audit-relay: {failure}");
+    match failure {
+        Failure::NotRoot => NO_PERMISSION,
+        Failure::Config(_) => CONFIG,
+        Failure::Refused(_) => UNAVAILABLE,
     }
 }
 

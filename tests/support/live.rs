@@ -954,7 +954,12 @@ impl Auditd {
     /// Starts auditd and waits until it holds the kernel's audit socket and the relay runs. `relay_config` is
     /// the relay's whole configuration file.
     pub(crate) fn start(setup: &Setup, dir: &Path, relay_config: &str) -> Self {
-        Self::start_plugin(setup, dir, relay_config, "audit-relay")
+        Self::start_plugin(setup, dir, relay_config, Some("audit-relay"))
+    }
+
+    /// As [`Self::start`] without any plugin; the relay's program is there and nobody starts it.
+    pub(crate) fn start_alone(setup: &Setup, dir: &Path) -> Self {
+        Self::start_plugin(setup, dir, "", None)
     }
 
     /// As [`Self::start`], with the relay's standard error in the file `relay.stderr`; auditd's is /dev/null, also with
@@ -964,10 +969,10 @@ impl Auditd {
         let script = format!("#!/bin/sh\nexec {here}/audit-relay \"$@\" 2>>{here}/relay.stderr\n");
         fs::write(dir.join("heard"), script).unwrap();
         fs::set_permissions(dir.join("heard"), fs::Permissions::from_mode(0o755)).unwrap();
-        Self::start_plugin(setup, dir, relay_config, "heard")
+        Self::start_plugin(setup, dir, relay_config, Some("heard"))
     }
 
-    fn start_plugin(setup: &Setup, dir: &Path, relay_config: &str, plugin: &str) -> Self {
+    fn start_plugin(setup: &Setup, dir: &Path, relay_config: &str, plugin: Option<&str>) -> Self {
         let etc = dir.join("etc");
         let plugins = etc.join("plugins.d");
         fs::create_dir_all(&plugins).unwrap();
@@ -994,14 +999,16 @@ impl Auditd {
             ),
         );
         let wire = if setup.wire == Wire::Text { "string" } else { "binary" };
-        private(
-            plugins.join("relay.conf"),
-            format!(
-                "active = yes\ndirection = out\npath = {here}/{plugin}\ntype = always\n\
-                 args = --config {here}/relay.toml\nformat = {wire}\n"
-            ),
-        );
-        fs::write(dir.join("relay.toml"), relay_config).unwrap();
+        if let Some(plugin) = plugin {
+            private(
+                plugins.join("relay.conf"),
+                format!(
+                    "active = yes\ndirection = out\npath = {here}/{plugin}\ntype = always\n\
+                     args = --config {here}/relay.toml\nformat = {wire}\n"
+                ),
+            );
+            fs::write(dir.join("relay.toml"), relay_config).unwrap();
+        }
         fs::copy(relay_binary(), dir.join("audit-relay")).unwrap();
         fs::set_permissions(dir.join("audit-relay"), fs::Permissions::from_mode(0o755)).unwrap();
 
@@ -1021,7 +1028,7 @@ impl Auditd {
             let ended = this.child.try_wait().unwrap();
             assert!(ended.is_none(), "auditd ended: {ended:?} {}", this.complaints());
             Status::read().is_some_and(|s| s.pid == u64::from(this.child.id()))
-                && !this.relays().is_empty()
+                && this.relays().is_empty() == plugin.is_none()
                 && String::from_utf8_lossy(&this.log()).contains("type=DAEMON_START")
         });
         assert!(ready, "auditd is not ready: relays {:?}, {}", this.relays(), this.complaints());
