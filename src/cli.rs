@@ -41,6 +41,36 @@ pub enum Command {
     /// Show what the running relay does: counters, queues, connections. Ends with 0 if all is well, 1 if something needs
     /// attention (lines that begin with `!`), 69 if no relay runs.
     Status(StatusOptions),
+    /// Have auditd start the relay, and watch the first records go through it; put everything back if that fails.
+    ///
+    /// Shows what it changes. Writes the configuration from the settings that are named here, if there is none; one that is
+    /// there is never overwritten. Without settings and without a configuration: to /dev/log.
+    Install {
+        /// Stand in for audisp-syslog: change its plugins.d/syslog.conf, which compliance checks look for.
+        #[arg(long)]
+        replace_syslog: bool,
+        /// After an upgrade: have auditd start the new program if it starts the relay at all, and change no file.
+        #[arg(long, conflicts_with = "replace_syslog")]
+        upgraded: bool,
+        /// Seconds until records have to have been sent to every destination, 2 to 600.
+        #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=600))]
+        wait: u64,
+        /// Where, and how far.
+        #[command(flatten)]
+        place: Place,
+        /// Settings.
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Have auditd start the relay no longer, and remove what install has written.
+    Uninstall {
+        /// Leave the relay's configuration.
+        #[arg(long)]
+        keep_config: bool,
+        /// Where, and how far.
+        #[command(flatten)]
+        place: Place,
+    },
     /// Make a certificate and its key, or show what one says.
     #[command(subcommand)]
     Cert(Cert),
@@ -108,6 +138,35 @@ pub struct StatusOptions {
     /// [default: 1].
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub watch: Option<u32>,
+}
+
+/// Where something is installed, and how far.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Change files, and neither look for a running auditd nor reload it.
+    #[arg(long)]
+    pub files_only: bool,
+    /// Change the system in this folder, whose auditd is not running.
+    #[arg(long, value_name = "FOLDER", default_value = "/", hide_default_value = true)]
+    pub root: PathBuf,
+    /// auditd's configuration folder [default: what the running auditd was started with, else /etc/audit].
+    #[arg(long, value_name = "FOLDER")]
+    pub audit_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// In the terms of [`crate::install`].
+    pub fn request(self) -> crate::install::Request {
+        crate::install::Request {
+            dry_run: self.dry_run,
+            root: self.root,
+            audit_folder: self.audit_dir,
+            files_only: self.files_only,
+        }
+    }
 }
 
 /// What to do with certificates.

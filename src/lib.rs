@@ -41,6 +41,7 @@ pub mod doctor;
 pub mod errand;
 pub mod guarded;
 pub mod host;
+pub mod install;
 pub mod pipeline;
 pub mod privilege;
 pub mod site;

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use audit_relay::cli::{self, Cert, Command, Options};
 use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
@@ -16,6 +17,7 @@ use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::dispatcher::Dispatcher;
 use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
+use audit_relay::install::{self, Failure};
 use audit_relay::{certificate_files, confine, diagnostics, doctor, host, output, privilege, status, sys};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
@@ -63,6 +65,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Check { options, confinement: true, .. }) => return check_confinement(&options),
         Some(Command::Check { options, .. }) => return check(*options),
         Some(Command::Status(options)) => return status::command::run(&options),
+        Some(Command::Install { upgraded: true, wait, place, .. }) => {
+            return answer(install::upgraded(&place.request(), Duration::from_secs(wait)));
+        }
+        Some(Command::Install { replace_syslog, wait, place, options, .. }) => {
+            return answer(install_as(replace_syslog, Duration::from_secs(wait), place, *options));
+        }
+        Some(Command::Uninstall { keep_config, place }) => {
+            return answer(install::uninstall(&place.request(), keep_config));
+        }
         Some(Command::Cert(cert)) => return certificates(cert),
         Some(Command::Doctor { asked, options }) => return doctor::run(&asked, &options),
         None => {}
@@ -276,6 +287,29 @@ fn attempt(options: &Options, name: &str) -> u8 {
             REFUSED
         }
         Err(error) => complain(&format!("could not be tried: {error}")),
+    }
+}
+
+/// `audit-relay install`.
+fn install_as(
+    replace_syslog: bool,
+    patience: Duration,
+    place: cli::Place,
+    options: Options,
+) -> Result<(), Failure> {
+    let config = options.config.clone();
+    let settings = options.settings().map_err(Failure::Config)?;
+    install::install(&place.request(), install::Installation { replace_syslog, config, settings, patience })
+}
+
+/// Says how it went.
+fn answer(done: Result<(), Failure>) -> u8 {
+    let Err(failure) = done else { return 0 };
+    let _ = writeln!(io::stderr(), "audit-relay: {failure}");
+    match failure {
+        Failure::NotRoot => NO_PERMISSION,
+        Failure::Config(_) => CONFIG,
+        Failure::Refused(_) => UNAVAILABLE,
     }
 }
 

@@ -11,10 +11,6 @@ use std::fs;
 use std::path::Path;
 
 use audit_relay::cli::{self, Command};
-use clap::CommandFactory as _;
-
-/// Commands that pages may name before this program has them.
-const AWAITED: &[&str] = &["install", "uninstall"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -45,12 +41,8 @@ fn every_command_line_is_understood() {
     assert!(found.len() >= 25, "only {} command lines were found", found.len());
     for (place, words) in found {
         let line = words.join(" ");
-        let is_known = |name: &str| cli::Cli::command().get_subcommands().any(|sub| sub.get_name() == name);
         // What the program says of itself, in a sample.
         if words.get(1).is_some_and(|word| word.starts_with(|c: char| c.is_ascii_digit())) {
-            continue;
-        }
-        if words.get(1).is_some_and(|word| AWAITED.contains(&word.as_str()) && !is_known(word)) {
             continue;
         }
         match cli::parse(words.iter().map(OsString::from)) {

@@ -232,6 +232,8 @@ mod tests {
     #[test]
     fn our_own_is_taken_everywhere() {
         let text = include_str!("../../packaging/plugins.d/audit-relay.conf");
+        assert!(!PluginConf::parse(text, V42).active, "it comes inactive");
+        let text = &text.replace("active = no", "active = yes");
         for version in [Version::new(2, 8, 5), V3, Version::new(4, 0, 5), V42] {
             let conf = PluginConf::parse(text, version);
             assert_eq!(conf.faults, [], "{version}");

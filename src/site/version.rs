@@ -177,6 +177,12 @@ impl Version {
         self < Self::new(4, 1, 1)
     }
 
+    /// A reload that ends the last plugin ends the dispatcher too, and a plugin that a later reload starts is given nothing
+    /// until auditd is restarted (seen on 3.0.9; not on 4.2.1).
+    pub fn starves_later_plugins(self) -> bool {
+        !self.has_audispd() && self < Self::new(4, 2, 0)
+    }
+
     /// Over `max_restarts` it says that it was restarted, and that the plugin is active.
     pub fn hides_dead_plugins(self) -> bool {
         self < Self::new(4, 1, 1)

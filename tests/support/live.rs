@@ -962,6 +962,11 @@ impl Auditd {
         Self::start_plugin(setup, dir, relay_config, "audit-relay")
     }
 
+    /// As [`Self::start`] without any plugin; the relay's program is there and nobody starts it.
+    pub(crate) fn start_alone(setup: &Setup, dir: &Path) -> Self {
+        Self::start_with(setup, dir, "", None)
+    }
+
     /// As [`Self::start`], with the relay's standard error in the file `relay.stderr`; auditd's is /dev/null, also with
     /// `-n`.
     pub(crate) fn start_heard(setup: &Setup, dir: &Path, relay_config: &str) -> Self {
@@ -987,7 +992,7 @@ impl Auditd {
         assert_eq!(plugin.matches(&*here.to_string()).count(), 3, "{plugin}");
         fs::write(dir.join("filter.rules"), expressions).unwrap();
         Self::listen(dir);
-        Self::start_with(setup, dir, relay_config, &plugin)
+        Self::start_with(setup, dir, relay_config, Some(&plugin))
     }
 
     /// Changes what the filter drops from the next reload on.
@@ -1007,10 +1012,10 @@ impl Auditd {
             "active = yes\ndirection = out\npath = {here}/{plugin}\ntype = always\n\
              args = --config {here}/relay.toml\nformat = {wire}\n"
         );
-        Self::start_with(setup, dir, relay_config, &plugin)
+        Self::start_with(setup, dir, relay_config, Some(&plugin))
     }
 
-    fn start_with(setup: &Setup, dir: &Path, relay_config: &str, plugin: &str) -> Self {
+    fn start_with(setup: &Setup, dir: &Path, relay_config: &str, plugin: Option<&str>) -> Self {
         let etc = dir.join("etc");
         let plugins = etc.join("plugins.d");
         fs::create_dir_all(&plugins).unwrap();
@@ -1036,8 +1041,10 @@ impl Auditd {
                 plugins.display()
             ),
         );
-        private(plugins.join("relay.conf"), plugin.to_owned());
-        fs::write(dir.join("relay.toml"), relay_config).unwrap();
+        if let Some(plugin) = plugin {
+            private(plugins.join("relay.conf"), plugin.to_owned());
+            fs::write(dir.join("relay.toml"), relay_config).unwrap();
+        }
         fs::copy(relay_binary(), dir.join("audit-relay")).unwrap();
         fs::set_permissions(dir.join("audit-relay"), fs::Permissions::from_mode(0o755)).unwrap();
 
@@ -1057,7 +1064,7 @@ impl Auditd {
             let ended = this.child.try_wait().unwrap();
             assert!(ended.is_none(), "auditd ended: {ended:?} {}", this.complaints());
             Status::read().is_some_and(|s| s.pid == u64::from(this.child.id()))
-                && !this.relays().is_empty()
+                && this.relays().is_empty() == plugin.is_none()
                 && String::from_utf8_lossy(&this.log()).contains("type=DAEMON_START")
         });
         assert!(ready, "auditd is not ready: relays {:?}, {}", this.relays(), this.complaints());

@@ -1,0 +1,332 @@
+//! Changes files as planned, one after the other, so that each is at every moment the old one or the new one, whole.
+//!
+//! Promise: a file is written under another name in the same folder, forced to the disk with owner and mode, and renamed;
+//! what has been done is on record before it is done, so that `uninstall` can take it back even if this process dies in
+//! between. Law: root is led nowhere: folders on the way belong to root and nobody else may write them, a link as a last
+//! step is never followed ([`guarded`]), and a file that is no longer what the plan has seen is left alone.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{self, Change, State};
+use crate::guarded::{self, Fault, Place};
+use crate::site::{Facts, Root};
+
+/// Where install keeps what it has changed.
+pub const RECORD: &str = "/var/lib/audit-relay/install.json";
+
+/// Most bytes of a file that is looked at.
+const LARGEST: u64 = 1 << 20;
+
+/// What install has changed, oldest first.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Record {
+    changes: Vec<Change>,
+}
+
+/// The file as somebody finds it who wants to change it. `path` is on the machine that is looked at.
+pub fn look(root: &Root, path: &Path) -> State {
+    let place = match place(root, path) {
+        Ok(place) => place,
+        Err(Fault::Io(error)) if error.kind() == io::ErrorKind::NotFound => return State::Absent,
+        Err(fault) => return State::Untouchable(format!("cannot be changed: {fault}")),
+    };
+    match read(&place) {
+        Ok(found) => plan::state_of(
+            found.as_ref().map(|(facts, _)| facts),
+            found.as_ref().and_then(|(_, text)| text.clone()),
+        ),
+        Err(error) => State::Untouchable(format!("cannot be read: {error}")),
+    }
+}
+
+/// The folder of a file, on the way to which nobody but root (or who runs this) could have put anything.
+fn place(root: &Root, path: &Path) -> Result<Place, Fault> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Fault::Refused(format!("{} names no file", path.display())));
+    };
+    guarded::place(&root.find(folder).join(name), Uid::effective())
+}
+
+/// Facts and text of what is there; no text where it is no regular file, too long or not text.
+fn read(place: &Place) -> io::Result<Option<(Facts, Option<String>)>> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let seen = match openat(&place.folder, place.name.as_os_str(), flags, Mode::empty()) {
+        Ok(seen) => File::from(seen),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let facts = seen.metadata()?;
+    if !facts.is_file() || facts.len() > LARGEST {
+        return Ok(Some((Facts::of(&facts), None)));
+    }
+    let mut bytes = Vec::new();
+    // Opened again through the descriptor that was judged: nothing can be exchanged in between.
+    File::open(format!("/proc/self/fd/{}", seen.as_raw_fd()))?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(Some((Facts::of(&facts), String::from_utf8(bytes).ok())))
+}
+
+/// Makes one change.
+///
+/// # Errors
+/// A sentence; then the file is as it was.
+pub fn make(root: &Root, change: &Change) -> Result<(), String> {
+    let shown = change.path.display();
+    let place = place(root, &change.path).map_err(|fault| match fault {
+        Fault::Io(error) => format!("{shown}: {error}"),
+        Fault::Refused(sentence) => sentence,
+    })?;
+    let now = read(&place).map_err(|error| format!("{shown}: {error}"))?;
+    if now.and_then(|(_, text)| text) != change.before {
+        return Err(format!("{shown} has been changed by somebody else meanwhile; nothing is written there"));
+    }
+    let done = match &change.after {
+        Some(text) => write(&place, text, change.mode),
+        None => unlinkat(&place.folder, place.name.as_os_str(), UnlinkatFlags::NoRemoveDir)
+            .map_err(io::Error::from)
+            .and_then(|()| sync(&place)),
+    };
+    done.map_err(|error| format!("{shown}: cannot be written: {error}"))
+}
+
+/// Takes one change back.
+///
+/// # Errors
+/// A sentence.
+pub fn undo(root: &Root, change: &Change) -> Result<(), String> {
+    let (before, after) = (change.after.clone(), change.before.clone());
+    make(root, &Change { before, after, ..change.clone() })
+}
+
+fn write(place: &Place, text: &str, mode: u32) -> io::Result<()> {
+    // auditd passes over names that begin with a dot.
+    let mut aside = std::ffi::OsString::from(".");
+    aside.push(&place.name);
+    aside.push(".new");
+    match unlinkat(&place.folder, aside.as_os_str(), UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut file =
+        File::from(openat(&place.folder, aside.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    let whole = (|| {
+        file.write_all(text.as_bytes())?;
+        if Uid::effective().is_root() {
+            fchown(&file, Some(0), Some(0))?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        renameat(&place.folder, aside.as_os_str(), &place.folder, place.name.as_os_str())
+            .map_err(io::Error::from)
+    })();
+    if whole.is_err() {
+        let _ = unlinkat(&place.folder, aside.as_os_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    whole?;
+    sync(place)
+}
+
+/// Forces the folder's entries to the disk.
+fn sync(place: &Place) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    File::from(openat(&place.folder, ".", flags, Mode::empty())?).sync_all()
+}
+
+/// Adds to the record what is about to be changed. A file that is on record keeps its oldest text. Returns the record before.
+///
+/// # Errors
+/// A sentence.
+pub fn remember(root: &Root, changes: &[Change]) -> Result<Vec<Change>, String> {
+    let before = recorded(root)?;
+    let mut record = before.clone();
+    for change in changes {
+        match record.iter_mut().find(|old| old.path == change.path) {
+            Some(old) => (old.after, old.mode) = (change.after.clone(), change.mode),
+            None => record.push(change.clone()),
+        }
+    }
+    replace_record(root, record)?;
+    Ok(before)
+}
+
+/// Takes files off the record; an empty one is removed.
+///
+/// # Errors
+/// A sentence.
+pub fn forget(root: &Root, paths: &[PathBuf]) -> Result<(), String> {
+    let mut record = recorded(root)?;
+    record.retain(|change| !paths.contains(&change.path));
+    replace_record(root, record)
+}
+
+/// What install has changed, oldest first.
+///
+/// # Errors
+/// A sentence: it is there and cannot be used.
+pub fn recorded(root: &Root) -> Result<Vec<Change>, String> {
+    match look(root, Path::new(RECORD)) {
+        State::Absent => Ok(Vec::new()),
+        State::Untouchable(why) => Err(format!("{RECORD} {why}")),
+        State::Text(text, _) => {
+            serde_json::from_str::<Record>(&text).map(|record| record.changes).map_err(|error| {
+                format!("{RECORD}: {error}; it was written by another version, or damaged. Move it away")
+            })
+        }
+    }
+}
+
+/// Puts a record in the place of the one there is; an empty one is removed.
+///
+/// # Errors
+/// A sentence.
+pub fn replace_record(root: &Root, changes: Vec<Change>) -> Result<(), String> {
+    let path = PathBuf::from(RECORD);
+    let before = match look(root, &path) {
+        State::Text(text, _) => Some(text),
+        State::Absent => None,
+        State::Untouchable(why) => return Err(format!("{RECORD} {why}")),
+    };
+    let after = match changes.is_empty() {
+        true => None,
+        false => {
+            let text = serde_json::to_string_pretty(&Record { changes });
+            Some(text.map_err(|error| format!("{RECORD}: {error}"))? + "\n")
+        }
+    };
+    if before == after {
+        return Ok(());
+    }
+    let folder = root.find(path.parent().unwrap_or(Path::new("/")));
+    if after.is_some() && !folder.exists() {
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
+    }
+    let emptied = after.is_none();
+    make(root, &Change { path, before, after, mode: 0o600 })?;
+    if emptied {
+        // Ours alone if nothing else is in it.
+        let _ = fs::remove_dir(&folder);
+    }
+    Ok(())
+}
+
+/// What the program that auditd is to start is, and why it is not safe there: who may replace it becomes root.
+pub fn program(root: &Root, path: &Path) -> Result<Option<Facts>, String> {
+    let found = root.find(path);
+    let Ok(facts) = fs::metadata(&found) else { return Ok(None) };
+    if facts.uid() == 0 {
+        let place = fs::canonicalize(&found)
+            .map_err(Fault::from)
+            .and_then(|real| guarded::place(&real, Uid::from_raw(0)));
+        if let Err(fault) = place {
+            return Err(format!("auditd would start it as root, and others could replace it: {fault}"));
+        }
+    }
+    Ok(Some(Facts::of(&facts)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn change(path: &str, before: Option<&str>, after: Option<&str>) -> Change {
+        Change {
+            path: path.into(),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+            mode: 0o640,
+        }
+    }
+
+    fn machine() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("etc/audit/plugins.d")).unwrap();
+        let root = Root::at(dir.path());
+        (dir, root)
+    }
+
+    #[test]
+    fn files_come_and_go_whole() {
+        let (dir, root) = machine();
+        let path = "/etc/audit/plugins.d/audit-relay.conf";
+        let file = dir.path().join(&path[1..]);
+        make(&root, &change(path, None, Some("one\n"))).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one\n");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(look(&root, Path::new(path)), State::Text("one\n".to_owned(), 0o640));
+        // Not what was planned for.
+        let refused = make(&root, &change(path, None, Some("two\n"))).unwrap_err();
+        assert!(refused.contains("by somebody else"), "{refused}");
+        let second = change(path, Some("one\n"), Some("two\n"));
+        make(&root, &second).unwrap();
+        undo(&root, &second).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one\n");
+        make(&root, &change(path, Some("one\n"), None)).unwrap();
+        assert_eq!(look(&root, Path::new(path)), State::Absent);
+        let left: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn links_lead_nowhere() {
+        let (dir, root) = machine();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, dir.path().join("etc/audit/plugins.d/audit-relay.conf")).unwrap();
+        // The name that a change is written under first.
+        symlink(&victim, dir.path().join("etc/audit/plugins.d/.syslog.conf.new")).unwrap();
+        let path = "/etc/audit/plugins.d/audit-relay.conf";
+        assert!(
+            matches!(look(&root, Path::new(path)), State::Untouchable(why) if why.contains("symbolic link"))
+        );
+        make(&root, &change("/etc/audit/plugins.d/syslog.conf", None, Some("x\n"))).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    }
+
+    #[test]
+    fn folders_that_others_write_are_refused() {
+        let (dir, root) = machine();
+        let folder = dir.path().join("etc/audit/plugins.d");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = make(&root, &change("/etc/audit/plugins.d/x.conf", None, Some("x\n"))).unwrap_err();
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_record_keeps_the_oldest_text() {
+        let (dir, root) = machine();
+        let paths = ["/etc/a", "/etc/b"];
+        remember(
+            &root,
+            &[change(paths[0], Some("old\n"), Some("new\n")), change(paths[1], None, Some("b\n"))],
+        )
+        .unwrap();
+        remember(&root, &[change(paths[0], Some("new\n"), Some("newer\n"))]).unwrap();
+        let record = recorded(&root).unwrap();
+        assert_eq!(
+            record,
+            [change(paths[0], Some("old\n"), Some("newer\n")), change(paths[1], None, Some("b\n"))]
+        );
+        let file = dir.path().join(&RECORD[1..]);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        forget(&root, &[paths[0].into()]).unwrap();
+        assert_eq!(recorded(&root).unwrap().len(), 1);
+        forget(&root, &[paths[1].into()]).unwrap();
+        assert!(!file.exists() && !file.parent().unwrap().exists());
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "{").unwrap();
+        assert!(recorded(&root).unwrap_err().contains("Move it away"));
+    }
+}

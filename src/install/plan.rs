@@ -1,0 +1,435 @@
+//! What is to be changed so that auditd starts the relay, and so that it no longer does.
+//!
+//! Promise: for what was found on a machine and what is wanted, the files that change, each with its text before and
+//! after, or one sentence that says why nothing may be changed. What [`install`] plans is taken by auditd of that version:
+//! the texts are read back by auditd's own rules before they are proposed. Law: pure; nothing here opens a file.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::site::plugin::{self, Facts, Kind};
+use crate::site::{Plugin, PluginConf, Version};
+
+/// Name of the relay's own plugin configuration.
+pub const OWN: &str = "audit-relay.conf";
+
+/// Name of the configuration that compliance checks look for.
+pub const SYSLOG: &str = "syslog.conf";
+
+/// Mode of a plugin's configuration: taken by every auditd, and read by root alone.
+const CONF_MODE: u32 = 0o640;
+
+/// Mode of the relay's configuration, which the relay reads again without root.
+const SETTINGS_MODE: u32 = 0o644;
+
+/// A file that may be changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// There is none.
+    Absent,
+    /// A regular file with this text and mode.
+    Text(String, u32),
+    /// Something that must not be changed: a sentence, to stand behind its name.
+    Untouchable(String),
+}
+
+impl State {
+    /// The text, if it is one.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text, _) => Some(text),
+            Self::Absent | Self::Untouchable(_) => None,
+        }
+    }
+}
+
+/// What was found on the machine. Paths are those of the machine that is looked at.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// auditd's version; `None`: there is no auditd.
+    pub version: Option<Version>,
+    /// What auditd refuses in its own configuration: sentences.
+    pub settings_faults: Vec<String>,
+    /// Folder of the plugin configurations.
+    pub folder: PathBuf,
+    /// Whether it is there.
+    pub folder_exists: bool,
+    /// What is in it.
+    pub plugins: Vec<Plugin>,
+    /// `audit-relay.conf` in it.
+    pub own: State,
+    /// `syslog.conf` in it.
+    pub syslog: State,
+    /// The relay's configuration.
+    pub settings: State,
+    /// The relay's program, links followed; `None`: it is not there.
+    pub program: Option<Facts>,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The program that auditd is to start.
+    pub program: PathBuf,
+    /// The relay's configuration, and whether it is where the relay looks by itself.
+    pub settings: (PathBuf, bool),
+    /// Its text, if settings were named.
+    pub settings_text: Option<String>,
+    /// Its text where none were named and there is no file.
+    pub usual_text: String,
+    /// Stand in for audisp-syslog, in its file.
+    pub replace_syslog: bool,
+}
+
+/// One file that changes.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Change {
+    /// Its path on the machine that is looked at.
+    pub path: PathBuf,
+    /// Its text before; `None`: there is none.
+    pub before: Option<String>,
+    /// Its text after; `None`: it is removed.
+    pub after: Option<String>,
+    /// Its permission bits after.
+    pub mode: u32,
+}
+
+/// Plans what makes auditd start the relay. Empty: it does already.
+///
+/// # Errors
+/// A sentence with the remedy.
+pub fn install(found: &Found, wish: &Wish) -> Result<Vec<Change>, String> {
+    let Some(version) = found.version else {
+        return Err(
+            "there is no auditd here; install it (Debian: apt install auditd; Fedora: dnf install audit), \
+                    and then again"
+                .to_owned(),
+        );
+    };
+    if let Some(fault) = found.settings_faults.first() {
+        return Err(format!("auditd does not take its own configuration: {fault}; repair that first"));
+    }
+    if !found.folder_exists {
+        return Err(format!("auditd {version} has no folder {}", found.folder.display()));
+    }
+    let name = wish.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = found.folder.join(if wish.replace_syslog { SYSLOG } else { OWN });
+    for other in found.plugins.iter().filter(|other| other.file != file) {
+        if other.is_active_and_leads_to(&name) {
+            return Err(format!(
+                "auditd is told to start the relay already, by {}; with a second one every record would be sent twice. \
+                 Run: audit-relay uninstall",
+                other.file.display()
+            ));
+        }
+        let active = other.conf.as_ref().is_none_or(|conf| conf.active);
+        let fault = other.faults.iter().find(|fault| fault.rejects).filter(|_| active);
+        if let Some(fault) = fault.filter(|_| version.reload_is_all_or_nothing()) {
+            return Err(format!(
+                "auditd {version} changes nothing at a reload while {} {}; repair or remove it first",
+                other.file.display(),
+                fault.sentence
+            ));
+        }
+    }
+    let mut changes = Vec::new();
+    changes.extend(settings(found, wish)?);
+    changes.extend(conf(found, wish, version, file)?);
+    Ok(changes)
+}
+
+/// The relay's own configuration.
+fn settings(found: &Found, wish: &Wish) -> Result<Option<Change>, String> {
+    let path = &wish.settings.0;
+    let named = path.display();
+    match (&found.settings, &wish.settings_text) {
+        (State::Absent, text) => Ok(Some(Change {
+            path: path.clone(),
+            before: None,
+            after: Some(text.clone().unwrap_or_else(|| wish.usual_text.clone())),
+            mode: SETTINGS_MODE,
+        })),
+        (State::Text(there, _), Some(text)) if there != text => Err(format!(
+            "{named} is there already and is not overwritten; edit it and leave the settings out here, or name another \
+             file with --config"
+        )),
+        (State::Text(..), _) => Ok(None),
+        (State::Untouchable(why), _) => Err(format!("{named} {why}")),
+    }
+}
+
+/// The plugin's configuration.
+fn conf(found: &Found, wish: &Wish, version: Version, path: PathBuf) -> Result<Option<Change>, String> {
+    let state = if wish.replace_syslog { &found.syslog } else { &found.own };
+    let (settings, usual) = &wish.settings;
+    let (Some(program), Some(settings)) = (one_word(&wish.program), one_word(settings)) else {
+        return Err(
+            "auditd takes no path with a space in it, for the relay or for its configuration".to_owned()
+        );
+    };
+    let (before, mode) = match state {
+        State::Absent => (None, CONF_MODE),
+        // What others may write, 4.2 refuses; what others may read is kept.
+        State::Text(text, mode) => (Some(text.clone()), mode & !0o022),
+        State::Untouchable(why) => return Err(format!("{} {why}", path.display())),
+    };
+    let after = match &before {
+        None => {
+            let args = if wish.replace_syslog && *usual {
+                "LOG_INFO LOG_LOCAL6".to_owned()
+            } else {
+                format!("--config {settings}")
+            };
+            format!(
+                "# Written by audit-relay install; taken out again by audit-relay uninstall.\n\
+                 active = yes\ndirection = out\npath = {program}\ntype = always\nargs = {args}\nformat = string\n"
+            )
+        }
+        Some(text) => {
+            let mut text = set(&set(text, "active", "yes"), "path", program);
+            if !PluginConf::parse(&text, version).arguments.iter().any(|word| word == settings) {
+                // audisp-syslog's words are the relay's too, and no configuration need be named where it is looked for.
+                let keeps_words = wish.replace_syslog && *usual;
+                if !keeps_words {
+                    text = set(&text, "args", &format!("--config {settings}"));
+                }
+            }
+            // auditd 2.x has audisp-syslog built in.
+            if is_set(&text, "type", "builtin") {
+                text = set(&text, "type", "always");
+            }
+            text
+        }
+    };
+    if let Some(fault) = judge(&after, version) {
+        return Err(format!("{} would not be taken by auditd {version}: {fault}", path.display()));
+    }
+    let Some(facts) = &found.program else {
+        return Err(format!("{program} is not there, as auditd sees it"));
+    };
+    if let Some(fault) = plugin::program_faults(facts, version).first() {
+        return Err(format!(
+            "{program} {}; run: install -o root -g root -m 0755 {program} /usr/sbin/audit-relay, and install from there",
+            fault.sentence
+        ));
+    }
+    let same = before.as_ref() == Some(&after) && state_mode(state) == Some(mode);
+    Ok((!same).then_some(Change { path, before, after: Some(after), mode }))
+}
+
+fn state_mode(state: &State) -> Option<u32> {
+    match state {
+        State::Text(_, mode) => Some(*mode),
+        State::Absent | State::Untouchable(_) => None,
+    }
+}
+
+fn one_word(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| !text.is_empty() && !text.contains(|c: char| c.is_whitespace()))
+}
+
+/// The first thing that auditd, or the relay that it starts, has against a plugin's configuration.
+fn judge(text: &str, version: Version) -> Option<String> {
+    let conf = PluginConf::parse(text, version);
+    if let Some(fault) = conf.faults.first() {
+        return Some(match fault.line {
+            Some(line) => format!("line {line} {}", fault.sentence),
+            None => fault.sentence.clone(),
+        });
+    }
+    let words = std::iter::once("audit-relay").chain(conf.arguments.iter().map(String::as_str));
+    match crate::cli::parse(words.map(Into::into)) {
+        Ok(cli) => cli.options.settings().err(),
+        Err(_) => Some(format!("the relay does not know its args: {}", conf.arguments.join(" "))),
+    }
+}
+
+fn is_set(text: &str, key: &str, value: &str) -> bool {
+    text.lines().any(|line| {
+        let mut words = line.split(' ').filter(|word| !word.is_empty());
+        let mut is = |wanted: &str| words.next().is_some_and(|word| word.eq_ignore_ascii_case(wanted));
+        is(key) && is("=") && is(value)
+    })
+}
+
+/// Sets a key of a plugin's configuration in each line that has it, or else in a new one at the end. Every other byte stays.
+fn set(text: &str, key: &str, value: &str) -> String {
+    let is_of_key = |line: &str| {
+        let mut words = line.split(' ').filter(|word| !word.is_empty());
+        words.next().is_some_and(|word| word.eq_ignore_ascii_case(key)) && words.next() == Some("=")
+    };
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut done = false;
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_end_matches('\n');
+        if is_of_key(bare) {
+            done = true;
+            let words: Vec<&str> = bare.split(' ').filter(|word| !word.is_empty()).skip(2).collect();
+            if words.join(" ").eq_ignore_ascii_case(value) {
+                out.push_str(line);
+            } else {
+                let _ = write!(out, "{key} = {value}{}", &line[bare.len()..]);
+            }
+        } else {
+            out.push_str(line);
+        }
+    }
+    if !done {
+        if !out.is_empty() && !out.ends_with('\n') {
+            out.push('\n');
+        }
+        let _ = writeln!(out, "{key} = {value}");
+    }
+    out
+}
+
+/// What [`uninstall`] plans.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Removal {
+    /// What makes auditd start the relay no longer; before the reload.
+    pub first: Vec<Change>,
+    /// What may go when the relay has ended.
+    pub then: Vec<Change>,
+    /// What stays: sentences.
+    pub left: Vec<String>,
+}
+
+/// Plans what makes auditd start the relay (a program of that `name`) no longer. `written` is what install has changed, and
+/// what each of those files is now.
+///
+/// # Errors
+/// A sentence with the remedy.
+pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Result<Removal, String> {
+    let mut removal = Removal::default();
+    let of_plugins = |change: &Change| change.path.parent() == Some(&*found.folder);
+    for (change, now) in written.iter().filter(|(change, _)| of_plugins(change)) {
+        let path = change.path.display();
+        match now {
+            State::Absent => {}
+            State::Untouchable(why) => return Err(format!("{path} {why}")),
+            State::Text(text, mode) if Some(text) == change.after.as_ref() => removal.first.push(Change {
+                path: change.path.clone(),
+                before: Some(text.clone()),
+                after: change.before.clone(),
+                mode: *mode,
+            }),
+            State::Text(text, mode) => {
+                let quiet = quieted(text, name, change.before.as_deref(), found.version);
+                removal.left.push(format!("{path}, which has been changed since it was installed"));
+                if quiet != *text {
+                    let after = Some(quiet);
+                    let (path, before) = (change.path.clone(), Some(text.clone()));
+                    removal.first.push(Change { path, before, after, mode: *mode });
+                }
+            }
+        }
+    }
+    for plugin in found.plugins.iter().filter(|plugin| plugin.is_active_and_leads_to(name)) {
+        if written.iter().any(|(change, _)| change.path == plugin.file) {
+            continue;
+        }
+        let state = match plugin.file.file_name().and_then(|name| name.to_str()) {
+            Some(OWN) => &found.own,
+            Some(SYSLOG) => &found.syslog,
+            _ => {
+                return Err(format!(
+                    "{} starts the relay, and was not written by audit-relay install: set active = no in it, \
+                     and reload auditd",
+                    plugin.file.display()
+                ));
+            }
+        };
+        match state {
+            State::Text(text, mode) => removal.first.push(Change {
+                path: plugin.file.clone(),
+                before: Some(text.clone()),
+                after: Some(set(text, "active", "no")),
+                mode: *mode,
+            }),
+            State::Absent => {}
+            State::Untouchable(why) => return Err(format!("{} {why}", plugin.file.display())),
+        }
+    }
+    for (change, now) in written.iter().filter(|(change, _)| !of_plugins(change)) {
+        match now.text() {
+            Some(text) if Some(text) == change.after.as_deref() && change.before.is_none() => {
+                removal.then.push(Change { before: Some(text.to_owned()), after: None, ..change.clone() });
+            }
+            Some(_) => {
+                removal.left.push(format!(
+                    "{}, which has been changed since it was installed",
+                    change.path.display()
+                ));
+            }
+            None => {}
+        }
+    }
+    Ok(removal)
+}
+
+/// A text that was changed since install, so that it starts the relay no longer: who was there before is put in its place,
+/// as active as it was.
+fn quieted(text: &str, name: &str, before: Option<&str>, version: Option<Version>) -> String {
+    let version = version.unwrap_or(Version::new(4, 2, 0));
+    if !PluginConf::parse(text, version).leads_to(name) {
+        return text.to_owned();
+    }
+    let old = before.map(|text| PluginConf::parse(text, version));
+    match old.as_ref().and_then(|conf| conf.path.as_deref().and_then(Path::to_str).map(|path| (conf, path))) {
+        Some((old, path)) if !old.leads_to(name) => {
+            set(&set(text, "path", path), "active", if old.active { "yes" } else { "no" })
+        }
+        _ => set(text, "active", "no"),
+    }
+}
+
+/// Shows changes as `diff` would, by lines.
+pub fn show(changes: &[Change]) -> String {
+    let mut out = String::new();
+    for change in changes {
+        let what = match (&change.before, &change.after) {
+            (None, Some(_)) => format!("new, root:root {:04o}", change.mode),
+            (Some(_), None) => "removed".to_owned(),
+            (before, after) if before == after => format!("mode {:04o}", change.mode),
+            _ => "changed".to_owned(),
+        };
+        let _ = writeln!(out, "{}: {what}", change.path.display());
+        let lines = |text: &Option<String>| -> Vec<String> {
+            text.iter().flat_map(|text| text.lines().map(str::to_owned)).collect()
+        };
+        let (old, new) = (lines(&change.before), lines(&change.after));
+        if old.len() == new.len() {
+            for (old, new) in old.iter().zip(&new).filter(|(old, new)| old != new) {
+                let _ = writeln!(out, "  - {old}\n  + {new}");
+            }
+            continue;
+        }
+        let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+        for (sign, lines) in [('-', &old[same..]), ('+', &new[same..])] {
+            for line in lines {
+                let _ = writeln!(out, "  {sign} {line}");
+            }
+        }
+    }
+    out
+}
+
+/// What a file is to somebody who wants to change it.
+pub fn state_of(facts: Option<&Facts>, text: Option<String>) -> State {
+    match (facts, text) {
+        (None, _) => State::Absent,
+        (Some(facts), _) if facts.kind == Kind::Link => State::Untouchable(
+            "is a symbolic link, through which nothing is changed; put the file in its place".to_owned(),
+        ),
+        (Some(facts), _) if facts.kind != Kind::File => {
+            State::Untouchable("is not a regular file".to_owned())
+        }
+        (Some(facts), Some(text)) => State::Text(text, facts.mode),
+        (Some(_), None) => State::Untouchable("is not text (UTF-8), or longer than 1 MiB".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

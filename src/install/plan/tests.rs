@@ -1,0 +1,291 @@
+//! Tables for the plans: each version's folder and rules, each state of the files, and back.
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../../packaging/plugins.d/audit-relay.conf");
+/// What audisp-syslog comes with: 2.8, 3.x and 4.x.
+const SYSLOG_2: &str =
+    "active = no\ndirection = out\npath = builtin_syslog\ntype = builtin\nargs = LOG_INFO\nformat = string\n";
+const SYSLOG_3: &str = "# why\n\nactive = no\ndirection = out\npath = /sbin/audisp-syslog\ntype = always\nargs = LOG_INFO LOG_LOCAL6\nformat = string\n";
+
+const VERSIONS: [&str; 5] = ["2.8.5", "3.0.9", "3.1.5", "4.0", "4.2.1"];
+
+fn found(version: &str) -> Found {
+    let version = Version::parse(version).unwrap();
+    Found {
+        version: Some(version),
+        settings_faults: Vec::new(),
+        folder: version.plugin_folder().into(),
+        folder_exists: true,
+        plugins: Vec::new(),
+        own: State::Absent,
+        syslog: State::Absent,
+        settings: State::Absent,
+        program: Some(Facts { kind: Kind::File, uid: 0, gid: 0, mode: 0o755 }),
+    }
+}
+
+fn wish() -> Wish {
+    Wish {
+        program: "/usr/sbin/audit-relay".into(),
+        settings: ("/etc/audit-relay.toml".into(), true),
+        settings_text: Some("to = [\"tcp://192.0.2.1\"]\n".to_owned()),
+        usual_text: "to = [\"unix:/dev/log\"]\n".to_owned(),
+        replace_syslog: false,
+    }
+}
+
+fn plugin_of(found: &Found, name: &str, text: &str) -> Plugin {
+    let conf = PluginConf::parse(text, found.version.unwrap());
+    let faults = conf.faults.clone();
+    Plugin { file: found.folder.join(name), conf: Some(conf), faults, facts: None, program: None }
+}
+
+/// What the machine is after the changes.
+fn after(mut found: Found, wish: &Wish, changes: &[Change]) -> Found {
+    for change in changes {
+        let state = change.after.clone().map_or(State::Absent, |text| State::Text(text, change.mode));
+        if change.path == wish.settings.0 {
+            found.settings = state;
+        } else {
+            let name = change.path.file_name().unwrap().to_str().unwrap().to_owned();
+            found.plugins.retain(|plugin| plugin.file != change.path);
+            if let State::Text(text, _) = &state {
+                let plugin = plugin_of(&found, &name, text);
+                found.plugins.push(plugin);
+            }
+            if name == OWN { found.own = state } else { found.syslog = state }
+        }
+    }
+    found
+}
+
+fn written(found: &Found, wish: &Wish, changes: &[Change]) -> Vec<(Change, State)> {
+    let now = |change: &Change| match &change.path {
+        path if *path == wish.settings.0 => found.settings.clone(),
+        path if path.ends_with(OWN) => found.own.clone(),
+        _ => found.syslog.clone(),
+    };
+    changes.iter().map(|change| (change.clone(), now(change))).collect()
+}
+
+/// Installs, installs again, removes: every version, every state of the file, both ways.
+#[test]
+fn there_and_back_again() {
+    let mode = 0o640;
+    for version in VERSIONS {
+        for (replace_syslog, own, syslog, settings) in [
+            (false, State::Absent, State::Absent, State::Absent),
+            (false, State::Text(SHIPPED.to_owned(), mode), State::Absent, State::Absent),
+            (false, State::Absent, State::Text(SYSLOG_3.to_owned(), mode), State::Absent),
+            (true, State::Absent, State::Absent, State::Absent),
+            (true, State::Absent, State::Text(SYSLOG_2.to_owned(), mode), State::Absent),
+            (
+                true,
+                State::Text(SHIPPED.to_owned(), mode),
+                State::Text(SYSLOG_3.to_owned(), 0o600),
+                State::Absent,
+            ),
+            (
+                true,
+                State::Absent,
+                State::Text(SYSLOG_3.to_owned(), mode),
+                State::Text("to = []".to_owned(), 0o644),
+            ),
+        ] {
+            let case = format!("{version} {replace_syslog} {own:?} {syslog:?}");
+            let mut before = Found { own, syslog, settings, ..found(version) };
+            for (name, state) in [(OWN, before.own.clone()), (SYSLOG, before.syslog.clone())] {
+                if let State::Text(text, _) = &state {
+                    let plugin = plugin_of(&before, name, text);
+                    before.plugins.push(plugin);
+                }
+            }
+            let keeps_settings = before.settings != State::Absent;
+            let settings_text = if keeps_settings { None } else { wish().settings_text };
+            let wish = Wish { replace_syslog, settings_text, ..wish() };
+            let changes = install(&before, &wish).expect(&case);
+            assert_eq!(changes.len(), if keeps_settings { 1 } else { 2 }, "{case}: {changes:?}");
+
+            let installed = after(before.clone(), &wish, &changes);
+            let started: Vec<_> = installed
+                .plugins
+                .iter()
+                .filter(|plugin| plugin.is_active_and_leads_to("audit-relay"))
+                .collect();
+            assert_eq!(started.len(), 1, "{case}");
+            assert!(
+                started[0].is_started() && started[0].faults.is_empty(),
+                "{case}: {:?}",
+                started[0].faults
+            );
+            let conf = started[0].conf.as_ref().unwrap();
+            assert_eq!(conf.path.as_deref(), Some(Path::new("/usr/sbin/audit-relay")), "{case}");
+            let wanted = if replace_syslog { SYSLOG } else { OWN };
+            assert_eq!(started[0].file, installed.folder.join(wanted), "{case}");
+            // Once more changes nothing.
+            assert_eq!(install(&installed, &wish), Ok(Vec::new()), "{case}");
+
+            let removal =
+                uninstall(&installed, "audit-relay", &written(&installed, &wish, &changes)).expect(&case);
+            assert_eq!(removal.left, Vec::<String>::new(), "{case}");
+            let back = after(after(installed, &wish, &removal.first), &wish, &removal.then);
+            assert_eq!(
+                (&back.own, &back.syslog, &back.settings),
+                (&before.own, &before.syslog, &before.settings),
+                "{case}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_and_why() {
+    let text = |text: &str| State::Text(text.to_owned(), 0o640);
+    let fault = crate::site::Fault { line: None, sentence: "belongs to user 7".to_owned(), rejects: true };
+    type Spoil = Box<dyn Fn(&mut Found, &mut Wish)>;
+    let cases: Vec<(&str, Spoil, &str)> = vec![
+        ("no auditd", Box::new(|f, _| f.version = None), "there is no auditd here"),
+        ("auditd.conf", Box::new(|f, _| f.settings_faults.push("line 3 x".to_owned())), "line 3 x"),
+        ("no folder", Box::new(|f, _| f.folder_exists = false), "has no folder"),
+        ("no program", Box::new(|f, _| f.program = None), "is not there"),
+        (
+            "a program of a user's",
+            Box::new(|f, _| f.program = Some(Facts { kind: Kind::File, uid: 1000, gid: 0, mode: 0o755 })),
+            "belongs to user 1000",
+        ),
+        ("a folder too short", Box::new(|_, w| w.program = "/x/audit-relay".into()), "would not be taken"),
+        ("a space", Box::new(|_, w| w.settings.0 = "/etc/a b".into()), "no path with a space"),
+        (
+            "a long line",
+            Box::new(|_, w| w.settings = (format!("/etc/{}", "x".repeat(150)).into(), false)),
+            "bytes; auditd",
+        ),
+        ("another file", Box::new(move |f, _| f.settings = text("to = []\n")), "is not overwritten"),
+        (
+            "a link",
+            Box::new(|f, _| {
+                f.own = state_of(Some(&Facts { kind: Kind::Link, uid: 0, gid: 0, mode: 0o777 }), None);
+            }),
+            "is a symbolic link",
+        ),
+        (
+            "twice",
+            Box::new(|f, w| {
+                w.replace_syslog = true;
+                let plugin = plugin_of(f, OWN, &set(SHIPPED, "active", "yes"));
+                f.plugins.push(plugin);
+            }),
+            "would be sent twice",
+        ),
+        (
+            "a file with a fault of its own",
+            Box::new(|f, _| f.own = State::Text("active=yes\n".to_owned(), 0o640)),
+            "would not be taken",
+        ),
+        (
+            "words that the relay does not know",
+            Box::new(|f, w| {
+                w.replace_syslog = true;
+                f.syslog = State::Text(SYSLOG_3.replace("LOG_INFO", "--nonsense"), 0o640);
+            }),
+            "does not know its args",
+        ),
+        (
+            "somebody else's fault",
+            Box::new(move |f, _| {
+                let mut plugin = plugin_of(f, "other.conf", "active = yes\npath = /sbin/other\n");
+                plugin.faults.push(fault.clone());
+                f.plugins.push(plugin);
+            }),
+            "belongs to user 7",
+        ),
+    ];
+    for (case, spoil, part) in cases {
+        // The one that only old versions refuse.
+        let version = if case == "a long line" { "3.0.9" } else { "4.2.1" };
+        let (mut found, mut wish) = (found(version), wish());
+        spoil(&mut found, &mut wish);
+        let refused = install(&found, &wish).expect_err(case);
+        assert!(refused.contains(part), "{case}: {refused}");
+    }
+    // Before 4.2 somebody else's fault is nobody else's matter.
+    let mut old = found("3.0.9");
+    let mut plugin = plugin_of(&old, "other.conf", "active = yes\npath = /sbin/other\n");
+    plugin.faults.push(crate::site::Fault { line: None, sentence: "x".to_owned(), rejects: true });
+    old.plugins.push(plugin);
+    assert!(install(&old, &wish()).is_ok());
+}
+
+#[test]
+fn the_settings_that_are_named_already_stand_there() {
+    let settings = State::Text(wish().settings_text.unwrap(), 0o644);
+    let changes = install(&Found { settings, ..found("3.0.9") }, &wish()).unwrap();
+    assert_eq!(changes.len(), 1);
+}
+
+#[test]
+fn what_was_changed_since_is_left_but_starts_nothing() {
+    let wish = Wish { replace_syslog: true, ..wish() };
+    let before = Found { syslog: State::Text(SYSLOG_3.to_owned(), 0o640), ..found("3.0.9") };
+    let changes = install(&before, &wish).unwrap();
+    let mut installed = after(before, &wish, &changes);
+    let edited = format!("# edited\n{}", installed.syslog.text().unwrap());
+    installed.syslog = State::Text(edited, 0o640);
+    installed.settings = State::Text("to = [\"udp://192.0.2.7\"]\n".to_owned(), 0o644);
+    let removal = uninstall(&installed, "audit-relay", &written(&installed, &wish, &changes)).unwrap();
+    assert_eq!(removal.left.len(), 2, "{removal:?}");
+    assert_eq!(removal.then, []);
+    let text = removal.first[0].after.as_deref().unwrap();
+    assert_eq!(text, format!("# edited\n{SYSLOG_3}"));
+}
+
+#[test]
+fn what_install_has_not_written_is_only_switched_off() {
+    let on = set(SHIPPED, "active", "yes");
+    let mut there = Found { own: State::Text(on.clone(), 0o640), ..found("4.2.1") };
+    let plugin = plugin_of(&there, OWN, &on);
+    there.plugins.push(plugin);
+    let removal = uninstall(&there, "audit-relay", &[]).unwrap();
+    assert_eq!(removal.first[0].after.as_deref(), Some(SHIPPED));
+    let mut elsewhere = found("4.2.1");
+    let plugin = plugin_of(&elsewhere, "mine.conf", &on);
+    elsewhere.plugins.push(plugin);
+    assert!(uninstall(&elsewhere, "audit-relay", &[]).unwrap_err().contains("active = no"));
+    assert_eq!(uninstall(&found("4.2.1"), "audit-relay", &[]), Ok(Removal::default()));
+}
+
+#[test]
+fn keys_are_set_and_nothing_else_is() {
+    for (text, expected) in [
+        ("active = no\n", "active = yes\n"),
+        ("ACTIVE   =   No\npath = /x\n", "active = yes\npath = /x\n"),
+        ("  active = no", "active = yes"),
+        ("active = YES\n", "active = YES\n"),
+        ("# active = no\n", "# active = no\nactive = yes\n"),
+        ("active = no\nactive = no\n", "active = yes\nactive = yes\n"),
+        ("path = /x", "path = /x\nactive = yes\n"),
+        ("", "active = yes\n"),
+    ] {
+        assert_eq!(set(text, "active", "yes"), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn changes_are_shown() {
+    let change = |before: Option<&str>, after: Option<&str>| Change {
+        path: "/etc/x".into(),
+        before: before.map(str::to_owned),
+        after: after.map(str::to_owned),
+        mode: 0o640,
+    };
+    for (change, shown) in [
+        (change(None, Some("a\nb\n")), "/etc/x: new, root:root 0640\n  + a\n  + b\n"),
+        (change(Some("a\nb\nc\n"), Some("a\nB\nc\n")), "/etc/x: changed\n  - b\n  + B\n"),
+        (change(Some("a\n"), Some("a\nb\n")), "/etc/x: changed\n  + b\n"),
+        (change(Some("a\n"), None), "/etc/x: removed\n  - a\n"),
+        (change(Some("a\n"), Some("a\n")), "/etc/x: mode 0640\n"),
+    ] {
+        assert_eq!(show(&[change]), shown);
+    }
+}
