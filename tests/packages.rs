@@ -88,7 +88,7 @@ fn package(end: &str) -> PathBuf {
 }
 
 /// What has to be in the package, with its mode; every other file is documentation.
-const CONTENT: [(&str, &str); 8] = [
+const CONTENT: [(&str, &str); 9] = [
     ("/usr/sbin/audit-relay", "-rwxr-xr-x"),
     ("/etc/audit/plugins.d/audit-relay.conf", "-rw-r-----"),
     ("/usr/share/man/man8/audit-relay.8", "-rw-r--r--"),
@@ -97,11 +97,18 @@ const CONTENT: [(&str, &str); 8] = [
     ("/usr/share/fish/vendor_completions.d/audit-relay.fish", "-rw-r--r--"),
     ("/usr/lib/sysusers.d/audit-relay.conf", "-rw-r--r--"),
     ("/usr/lib/tmpfiles.d/audit-relay.conf", "-rw-r--r--"),
+    ("/usr/share/doc/audit-relay/examples/install-audit-rules", "-rwxr-xr-x"),
 ];
-const EXAMPLES: [&str; 8] = [
+const EXAMPLES: [&str; 14] = [
     "audit-relay.toml",
     "audit-relay-full.toml",
-    "rsyslog/audit-relay.conf",
+    "receivers/rsyslog/20-audit-tcp.conf",
+    "receivers/syslog-ng/20-audit-tcp.conf",
+    "auditd/auditd-relay-only.conf",
+    "plugins.d/audit-relay-filter.conf",
+    "prometheus/audit-relay.rules.yml",
+    "grafana/audit-relay.json",
+    "rules.d/51-ar-root.rules",
     "rules.d/10-audit-relay.rules",
     "selinux/audit-relay.te",
     "selinux/audit-relay.fc",

@@ -28,8 +28,14 @@ _audit__relay() {
             audit__relay,help)
                 cmd="audit__relay__subcmd__help"
                 ;;
+            audit__relay,install)
+                cmd="audit__relay__subcmd__install"
+                ;;
             audit__relay,status)
                 cmd="audit__relay__subcmd__status"
+                ;;
+            audit__relay,uninstall)
+                cmd="audit__relay__subcmd__uninstall"
                 ;;
             audit__relay__subcmd__cert,help)
                 cmd="audit__relay__subcmd__cert__subcmd__help"
@@ -61,8 +67,14 @@ _audit__relay() {
             audit__relay__subcmd__help,help)
                 cmd="audit__relay__subcmd__help__subcmd__help"
                 ;;
+            audit__relay__subcmd__help,install)
+                cmd="audit__relay__subcmd__help__subcmd__install"
+                ;;
             audit__relay__subcmd__help,status)
                 cmd="audit__relay__subcmd__help__subcmd__status"
+                ;;
+            audit__relay__subcmd__help,uninstall)
+                cmd="audit__relay__subcmd__help__subcmd__uninstall"
                 ;;
             audit__relay__subcmd__help__subcmd__cert,new)
                 cmd="audit__relay__subcmd__help__subcmd__cert__subcmd__new"
@@ -77,7 +89,7 @@ _audit__relay() {
 
     case "${cmd}" in
         audit__relay)
-            opts="-h -V --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --status --status-group --metrics --metrics-file --metrics-interval --statistics-interval --log --help --version check status cert doctor help"
+            opts="-h -V --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --status --status-group --metrics --metrics-file --metrics-interval --statistics-interval --log --help --version check status install uninstall cert doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -757,7 +769,7 @@ _audit__relay() {
             return 0
             ;;
         audit__relay__subcmd__help)
-            opts="check status cert doctor help"
+            opts="check status install uninstall cert doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -854,6 +866,20 @@ _audit__relay() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        audit__relay__subcmd__help__subcmd__install)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         audit__relay__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -861,6 +887,218 @@ _audit__relay() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        audit__relay__subcmd__help__subcmd__uninstall)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        audit__relay__subcmd__install)
+            opts="-h --replace-syslog --upgraded --wait --dry-run --files-only --root --audit-dir --config --to --failover --balance --format --framing --facility --severity --hostname --app-name --structured-data --enterprise-number --input --eoe --on-full --queue-size --max-message-size --replay --connect-timeout --tcp-user-timeout --tcp-keepalive --relp-window --tls-verify --tls-ca --tls-pin --tls-name --tls-cert --tls-key --tls-crl --gather --confine --threads --drain-timeout --handover --user --report --status --status-group --metrics --metrics-file --metrics-interval --statistics-interval --log --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --failover)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --balance)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "auto rfc5424 rfc3164" -- "${cur}"))
+                    return 0
+                    ;;
+                --framing)
+                    COMPREPLY=($(compgen -W "octet lf" -- "${cur}"))
+                    return 0
+                    ;;
+                --facility)
+                    COMPREPLY=($(compgen -W "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp local0 local1 local2 local3 local4 local5 local6 local7" -- "${cur}"))
+                    return 0
+                    ;;
+                --severity)
+                    COMPREPLY=($(compgen -W "emerg alert crit err warning notice info debug" -- "${cur}"))
+                    return 0
+                    ;;
+                --hostname)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --app-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --structured-data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --enterprise-number)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --input)
+                    COMPREPLY=($(compgen -W "auto text binary binary-exact binary-fixed" -- "${cur}"))
+                    return 0
+                    ;;
+                --eoe)
+                    COMPREPLY=($(compgen -W "drop keep" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-full)
+                    COMPREPLY=($(compgen -W "auto block drop-newest drop-oldest" -- "${cur}"))
+                    return 0
+                    ;;
+                --queue-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-message-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -W "unacked off" -- "${cur}"))
+                    return 0
+                    ;;
+                --connect-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tcp-user-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tcp-keepalive)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --relp-window)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "ca pin pin-and-ca none" -- "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-pin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-crl)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gather)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --confine)
+                    COMPREPLY=($(compgen -W "auto require log off" -- "${cur}"))
+                    return 0
+                    ;;
+                --threads)
+                    COMPREPLY=($(compgen -W "auto 1 2" -- "${cur}"))
+                    return 0
+                    ;;
+                --drain-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --handover)
+                    COMPREPLY=($(compgen -W "auto off" -- "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status)
+                    COMPREPLY=($(compgen -W "auto off" -- "${cur}"))
+                    return 0
+                    ;;
+                --status-group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --statistics-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
+                    COMPREPLY=($(compgen -W "auto stderr syslog none" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -884,6 +1122,28 @@ _audit__relay() {
                     return 0
                     ;;
                 --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        audit__relay__subcmd__uninstall)
+            opts="-h --keep-config --dry-run --files-only --root --audit-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
