@@ -42,6 +42,7 @@ pub mod errand;
 pub mod guarded;
 pub mod host;
 pub mod pipeline;
+pub mod printable;
 pub mod privilege;
 pub mod site;
 pub mod status;
