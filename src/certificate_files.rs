@@ -64,13 +64,12 @@ pub fn show(file: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// First and last second, since 1970, of each certificate in a PEM file.
+/// First and last second, since 1970, of each certificate in a PEM file's bytes.
 ///
 /// # Errors
-/// A sentence: it cannot be read, or is damaged.
-pub fn dates(file: &Path) -> Result<Vec<(u64, u64)>, String> {
-    let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
-    let certificates = CertificateDer::pem_slice_iter(&bytes);
+/// A sentence: it is damaged.
+pub fn dates(bytes: &[u8]) -> Result<Vec<(u64, u64)>, String> {
+    let certificates = CertificateDer::pem_slice_iter(bytes);
     let dates = |certificate: Result<CertificateDer<'_>, _>| {
         let certificate = certificate.map_err(|error| format!("is damaged: {error}"))?;
         Facts::of(&certificate).map(|facts| facts.valid)
@@ -81,16 +80,15 @@ pub fn dates(file: &Path) -> Result<Vec<(u64, u64)>, String> {
 /// As [`dates`], of revocation lists in PEM or DER.
 ///
 /// # Errors
-/// A sentence: it cannot be read, or is none.
-pub fn revocation_dates(file: &Path) -> Result<Vec<(u64, u64)>, String> {
-    let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+/// A sentence: it is none.
+pub fn revocation_dates(bytes: &[u8]) -> Result<Vec<(u64, u64)>, String> {
     if !bytes.starts_with(b"-----") {
-        return certificate::revocation_dates(&bytes).map(|dates| vec![dates]);
+        return certificate::revocation_dates(bytes).map(|dates| vec![dates]);
     }
     let dates = |list: Result<CertificateRevocationListDer<'_>, _>| {
         certificate::revocation_dates(&list.map_err(|error| format!("is damaged: {error}"))?)
     };
-    CertificateRevocationListDer::pem_slice_iter(&bytes).map(dates).collect()
+    CertificateRevocationListDer::pem_slice_iter(bytes).map(dates).collect()
 }
 
 fn describe(text: &mut String, der: &[u8]) -> Result<(), String> {

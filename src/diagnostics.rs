@@ -14,6 +14,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::LogTarget;
+use crate::printable::is_obeyed;
 use crate::sys;
 use crate::syslog::Rfc3164;
 
@@ -167,7 +168,7 @@ fn put_on_stderr(sentence: &str) {
 /// The sentence with nothing in it that a log or a terminal would obey: names in certificates and answers of
 /// receivers come from strangers.
 fn on_one_line(sentence: &str) -> String {
-    sentence.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    sentence.chars().map(|c| if is_obeyed(c) { ' ' } else { c }).collect()
 }
 
 impl Log for Diagnostics {

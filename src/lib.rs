@@ -43,6 +43,7 @@ pub mod guarded;
 pub mod host;
 pub mod install;
 pub mod pipeline;
+pub mod printable;
 pub mod privilege;
 pub mod site;
 pub mod status;

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 pub use plugin::{Facts, Form, Kind, PluginConf};
@@ -172,14 +172,23 @@ impl Site {
 /// The pid of an auditd that lives. Its own file, and whether that process is one: a file may be left over.
 pub fn running(root: &Root) -> Option<u32> {
     PID_FILES.iter().find_map(|file| {
-        let text = fs::read_to_string(root.find(file)).ok()?;
+        let text = read_text(&root.find(file)).ok()?;
         let pid: u32 = text.trim().parse().ok()?;
         is_auditd(pid).then_some(pid)
     })
 }
 
+/// Anybody may have a process of that name, under a number that a file has kept; its words would then lead us. So it is
+/// root's, and was started by root: a set-user-ID program has its words from somebody else.
 fn is_auditd(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "auditd")
+        && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| is_roots(&status))
+}
+
+/// Whether all four user ids in /proc/PID/status are root's.
+fn is_roots(status: &str) -> bool {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
 }
 
 /// The folder that a running auditd was told to read its configuration from.
@@ -192,11 +201,12 @@ fn conf_folder(pid: u32) -> Option<PathBuf> {
 
 /// The version of the auditd in a program file.
 fn version_of(program: &Path) -> Option<Version> {
-    Version::in_program(&read_up_to(program, LARGEST_PROGRAM).ok()?)
+    Version::in_program(&read_file(program, LARGEST_PROGRAM).ok()?)
 }
 
 fn version_of_package(root: &Root) -> Option<Version> {
-    let status = fs::read_to_string(root.find("/var/lib/dpkg/status")).unwrap_or_default();
+    let status = read_file(&root.find("/var/lib/dpkg/status"), LARGEST_PROGRAM).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     PACKAGES.iter().find_map(|package| Version::in_dpkg_status(&status, package))
 }
 
@@ -205,13 +215,27 @@ fn read_settings(root: &Root, path: &Path, version: Version) -> Result<Settings,
     Ok(Settings::parse(&text, version))
 }
 
-/// Reads a file whole, unless it is unreasonably long, and waits for no pipe.
-fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// Opens a regular file, and waits for no pipe, not even for one that is put there at this moment.
+///
+/// # Errors
+/// It cannot be opened, or is something else.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let other = || io::Error::other("is not a regular file");
+    // Before it is opened: a device does something when it is.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("is not a regular file"));
+        return Err(other());
     }
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
+}
+
+/// Reads a file whole, unless it is longer than `most` bytes, and waits for no pipe.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is longer.
+pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    let read = open_file(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if read as u64 > most {
         return Err(io::Error::other(format!("is longer than {} MiB", most >> 20)));
     }
@@ -223,7 +247,7 @@ fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// It cannot be read, is no regular file, or is longer.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    read_up_to(path, LARGEST_CONF).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    read_file(path, LARGEST_CONF).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Every configuration in auditd's plugin folder, sorted by name.
@@ -293,6 +317,16 @@ impl Facts {
 mod tests {
     use super::*;
     use std::fs::Permissions;
+
+    #[test]
+    fn only_roots_own_process_is_auditd() {
+        let status = |ids: &str| format!("Name:\tauditd\nUid:\t{ids}\nGid:\t0\t0\t0\t0\n");
+        assert!(is_roots(&status("0\t0\t0\t0")));
+        for ids in ["1000\t1000\t1000\t1000", "1000\t0\t0\t0", "0\t1000\t0\t1000"] {
+            assert!(!is_roots(&status(ids)), "{ids}");
+        }
+        assert!(!is_roots(""));
+    }
 
     /// A folder with a system in it: files, their texts and modes.
     fn planted(files: &[(&str, &[u8], u32)]) -> (tempfile::TempDir, Root) {

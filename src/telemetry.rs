@@ -135,6 +135,28 @@ impl InputCounters {
         }
     }
 
+    /// What was filtered and what was read, of one moment but for the record that ingest is at.
+    ///
+    /// If this thread is held up between the two, what is filtered meanwhile would count as meant for the destinations,
+    /// and the next snapshot would have less of these than this one.
+    fn sums(&self) -> (FilteredBy, u64) {
+        let filtered = || FilteredBy {
+            eoe: self.filtered_eoe.load(Ordering::Acquire),
+            empty: self.filtered_empty.load(Ordering::Acquire),
+        };
+        let mut before = filtered();
+        // Once does nearly always; ingest cannot hold us up.
+        for _ in 0..100 {
+            let read = self.read.load(Ordering::Acquire);
+            let after = filtered();
+            if after == before {
+                return (after, read);
+            }
+            before = after;
+        }
+        (before, self.read.load(Ordering::Acquire))
+    }
+
     /// Records that were read and are meant for the destinations.
     pub fn forwarded(&self) -> u64 {
         let filtered =
@@ -343,11 +365,7 @@ impl Telemetry {
     /// Takes a snapshot.
     pub fn report(&self, process: Process) -> Report {
         let mut destinations: Vec<_> = self.destinations.iter().map(|counters| counters.settled()).collect();
-        let filtered_by = FilteredBy {
-            eoe: self.input.filtered_eoe.load(Ordering::Acquire),
-            empty: self.input.filtered_empty.load(Ordering::Acquire),
-        };
-        let read = self.input.read.load(Ordering::Acquire);
+        let (filtered_by, read) = self.input.sums();
         let forwarded = read.saturating_sub(filtered_by.eoe + filtered_by.empty);
         for (destination, counters) in destinations.iter_mut().zip(&self.destinations) {
             let until = counters.ingest.until.load(Ordering::Acquire).min(forwarded);
@@ -385,6 +403,34 @@ fn moment(ms: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_filtered_while_a_snapshot_is_taken_is_not_due() {
+        use std::sync::atomic::AtomicBool;
+        let (input, over) = (Arc::new(InputCounters::default()), Arc::new(AtomicBool::new(false)));
+        let ingest = {
+            let (input, over) = (Arc::clone(&input), Arc::clone(&over));
+            std::thread::spawn(move || {
+                while !over.load(Relaxed) {
+                    input.add(|c| &c.read, 1);
+                    input.add(|c| &c.filtered_eoe, 1);
+                    // As long as a record takes.
+                    (0..100).for_each(|_| std::hint::spin_loop());
+                }
+            })
+        };
+        let worst = (0..2_000_000)
+            .map(|_| {
+                let (filtered, read) = input.sums();
+                read.saturating_sub(filtered.eoe)
+            })
+            .max();
+        over.store(true, Relaxed);
+        ingest.join().unwrap();
+        assert!(input.read.load(Relaxed) > 1000, "nothing was counted meanwhile");
+        // The one that ingest is at.
+        assert!(worst <= Some(1), "{worst:?} records that nobody gets");
+    }
 
     #[test]
     fn the_sum_holds_and_reads_well() {

@@ -328,6 +328,41 @@ fn a_healthy_folder_is_silent_and_each_planted_trap_is_named() {
     }
 }
 
+/// In a system that somebody else has written, anything may be a pipe that nobody writes to.
+#[test]
+fn pipes_in_the_place_of_files_hold_nothing_up_and_strange_words_rule_no_terminal() {
+    let dir = temp_dir();
+    healthy(dir.path());
+    fs::create_dir_all(dir.path().join("var/lib/dpkg")).unwrap();
+    fs::create_dir_all(dir.path().join("var/log/audit")).unwrap();
+    // Without a program the version is looked for in the list of packages.
+    for pipe in
+        ["usr/sbin/auditd", "var/lib/dpkg/status", "etc/audit-relay/ca.pem", "var/log/audit/audit.log"]
+    {
+        let _ = fs::remove_file(dir.path().join(pipe));
+        nix::unistd::mkfifo(&dir.path().join(pipe), nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let line = format!("audit({now}.1:1): avc:  denied  {{ x }} comm=\"audit-relay\" \u{1b}]0;owned\u{7}\n");
+    put(dir.path(), "/var/log/syslog", &line, 0o644);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_audit-relay"))
+        .args(["doctor", "--root", dir.path().to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("the doctor waits for a pipe");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(said.contains("ca.pem") && said.contains("not a regular file"), "{said}");
+    assert!(said.contains("owned") && !said.contains('\u{1b}') && !said.contains('\u{7}'), "{said:?}");
+}
+
 /// Every file below, with its mode, owner, time of change and length.
 fn listing(folder: &Path) -> Vec<String> {
     let mut all = Vec::new();

@@ -48,6 +48,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("cli.rs", &["std::thread", "std::net", "tokio", "nix"]),
     ("telemetry", &["std::io", "std::net", "tokio", "nix", "crate::output", "crate::ingest"]),
     ("privilege.rs", &["crate::output", "crate::ingest", "crate::control", "tokio", "clap"]),
+    ("printable.rs", &["std::io", "std::fs", "tokio", "nix", "crate::"]),
     (
         "confine",
         &[

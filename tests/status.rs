@@ -126,6 +126,53 @@ fn where_no_relay_runs_the_command_says_why_and_what_to_do() {
 }
 
 #[test]
+fn the_command_ends_in_time_and_obeys_nobody_whatever_answers() {
+    let dir = temp_dir();
+    let bind = |name: &str| {
+        let path = dir.path().join(name);
+        (std::os::unix::net::UnixListener::bind(&path).unwrap(), path)
+    };
+    // Nobody takes clients, and the kernel lets no more wait: a relay that is stopped, in the hands of others.
+    let (_deaf, crowded) = bind("crowded.sock");
+    let mut waiting = Vec::new();
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if socket.connect(&socket2::SockAddr::unix(&crowded).unwrap()).is_err() {
+            break;
+        }
+        waiting.push(socket);
+    }
+    // One that never comes to an end.
+    let (endless, dribbling) = bind("dribbling.sock");
+    thread::spawn(move || {
+        let (mut client, _) = endless.accept().unwrap();
+        while client.write_all(b" ").is_ok() {
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+    let start = Instant::now();
+    let asked = [crowded, dribbling].map(|socket| thread::spawn(move || status(&socket, &[])));
+    for output in asked.map(|asked| asked.join().unwrap()) {
+        assert_eq!(output.status.code(), Some(69));
+        assert!(text(&output.stderr).contains("does not answer within"), "{output:?}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    // An error that quotes what was answered.
+    let (forger, forged) = bind("forged.sock");
+    thread::spawn(move || {
+        let (mut client, _) = forger.accept().unwrap();
+        assert!(client.read(&mut [0; 64]).unwrap() > 0);
+        let answer = r#"{"destinations":[{"receivers":[{"state":"\u001b]0;owned\u0007"}]}]}"#;
+        client.write_all(answer.as_bytes()).unwrap();
+    });
+    let output = status(&forged, &[]);
+    assert_eq!(output.status.code(), Some(69));
+    let said = text(&output.stderr);
+    assert!(said.contains("owned") && !said.trim_end().contains(char::is_control), "{said:?}");
+}
+
+#[test]
 fn the_socket_is_for_root_and_the_account_and_for_a_group_if_one_is_named() {
     let dir = temp_dir();
     let sink = Sink::tcp(Framing::Octet);
@@ -322,6 +369,13 @@ fn the_port_gives_metrics_and_nothing_else() {
     assert!(http(port, "/metrics").contains("\naudit_relay_records_read_total 0\n"));
     assert!(http(port, "/status").starts_with("HTTP/1.1 404"));
     assert!(http(port, "/").starts_with("HTTP/1.1 404"));
+    let mut page = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    page.set_read_timeout(Some(PATIENCE)).unwrap();
+    page.write_all(format!("GET /metrics HTTP/1.1\r\nHost: page.example.org:{port}\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403") && !answer.contains("audit_relay_"), "{answer}");
     feed.close();
     relay.exit();
     // A port that somebody else has taken first keeps no relay from its work.

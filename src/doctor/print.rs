@@ -1,6 +1,7 @@
 //! What the doctor says: for people, for programs, and as an exit status.
 //!
-//! Law: pure. Notes change no exit status, and people see them when they ask.
+//! Law: pure. Notes change no exit status, and people see them when they ask. What was seen may be a stranger's words (a log,
+//! a name, a certificate): a terminal obeys none of them, and they begin no line of their own.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::traps::{Finding, Severity};
+use crate::printable::printable;
 
 /// Everything there is to say.
 #[derive(Debug)]
@@ -70,10 +72,11 @@ impl Judged<'_> {
                 continue;
             }
             let _ = writeln!(text, "{} {id}", found.severity.name().to_uppercase());
-            let _ = writeln!(text, "  seen    {}\n  why     {why}\n  remedy  {}\n", found.seen, found.remedy);
+            let (seen, remedy) = (printable(&found.seen), printable(&found.remedy));
+            let _ = writeln!(text, "  seen    {seen}\n  why     {why}\n  remedy  {remedy}\n");
         }
         for sentence in self.unseen {
-            let _ = writeln!(text, "not seen: {sentence}");
+            let _ = writeln!(text, "not seen: {}", printable(sentence));
         }
         let (problems, warnings) = (self.count(Severity::Problem), self.count(Severity::Warning));
         let counted = match (problems, warnings) {
@@ -101,7 +104,9 @@ impl Judged<'_> {
             findings: self.findings.iter().map(JsonFinding::from).collect(),
             unseen: self.unseen,
         };
-        serde_json::to_string_pretty(&json).unwrap_or_default() + "\n"
+        // JSON leaves some of them as they are: U+007F to U+009F.
+        let text = serde_json::to_string_pretty(&json).unwrap_or_default();
+        text.lines().map(|line| printable(line) + "\n").collect()
     }
 }
 
@@ -144,6 +149,20 @@ mod tests {
         let (status, text) = judged(&[finding(Severity::Warning), finding(Severity::Note)], false);
         assert!(status == 1 && text.contains("0 problems, 1 warning, 1 note (--notes)"), "{text}");
         assert_eq!(judged(&[finding(Severity::Problem), finding(Severity::Warning)], false).0, 2);
+    }
+
+    #[test]
+    fn a_strangers_words_rule_no_terminal() {
+        let seen = "avc: \u{1b}]0;owned\u{7} \u{9b}2J\nnothing found; \u{202e}rac".to_owned();
+        let found = Found { severity: Severity::Problem, seen: seen.clone(), remedy: seen.clone() };
+        let findings = [Finding { id: "denied", why: "it fails", found }];
+        let judged = Judged { findings: &findings, unseen: &[seen], looked_for: 1, took: Duration::ZERO };
+        let text = judged.text(false);
+        assert_eq!(text.lines().count(), 7, "{text:?}");
+        for text in [text, judged.json()] {
+            let obeyed = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
+            assert!(!text.contains(obeyed) && text.contains("owned"), "{text:?}");
+        }
     }
 
     #[test]

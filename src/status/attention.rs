@@ -2,7 +2,8 @@
 //!
 //! Promise: nothing to say about a relay that is well. Law: what is past is not held against it for ever.
 
-use super::view::{date, duration, printable};
+use super::view::{date, duration};
+use crate::printable::printable;
 use crate::telemetry::{Report, State};
 
 /// Losses are shown for this long, in seconds.

@@ -1,13 +1,16 @@
 //! Asks a running relay.
 //!
 //! Promise: an answer, or a sentence that says why there is none and what to do. Law: waits no longer than [`PATIENCE`]
-//! for any step, and reads no more than [`LARGEST`].
+//! in all, and reads no more than [`LARGEST`]; what answers may be a relay that was taken over.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::printable::printable;
 use crate::telemetry::Report;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,15 +59,35 @@ impl Failure {
     }
 }
 
+/// Also this waits for its time only: where nobody takes clients and many have come, a new one blocks.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.connect(&SockAddr::unix(socket)?)?;
+    Ok(stream.into())
+}
+
 /// Sends one line and returns the whole answer.
 pub(super) fn ask(socket: &Path, question: &str) -> Result<Vec<u8>, Failure> {
     let work = || -> io::Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let end = Instant::now() + PATIENCE;
+        let mut stream = connect(socket)?;
         stream.write_all(format!("{question}\n").as_bytes())?;
         let mut answer = Vec::new();
-        stream.take(LARGEST).read_to_end(&mut answer)?;
+        let mut part = [0; 16 * 1024];
+        while (answer.len() as u64) < LARGEST {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(&mut part) {
+                Ok(0) => break,
+                Ok(count) => answer.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         if answer.is_empty() {
             return Err(io::Error::other("the relay has ended meanwhile; ask again"));
         }
@@ -77,6 +100,8 @@ pub(super) fn ask(socket: &Path, question: &str) -> Result<Vec<u8>, Failure> {
 pub(super) fn report(socket: &Path) -> Result<Report, Failure> {
     let answer = ask(socket, super::JSON)?;
     serde_json::from_slice(&answer).map_err(|error| {
+        // It may quote the answer.
+        let error = printable(&error.to_string());
         Failure::Unavailable(format!("{}: what answers there is no relay: {error}", socket.display()))
     })
 }

@@ -18,6 +18,7 @@ use super::client::{self, Failure};
 use super::{JSON, PROMETHEUS, view, watch};
 use crate::cli::StatusOptions;
 use crate::config::{DEFAULT_FILE, DEFAULT_STATUS, Settings};
+use crate::printable::printable;
 
 const ATTENTION: u8 = 1;
 const UNAVAILABLE: u8 = 69;
@@ -63,7 +64,7 @@ fn raw(socket: &Path, question: &str) -> Result<u8, Failure> {
     let report = client::report(socket)?;
     let text = client::ask(socket, question)?;
     // A relay that was taken over must not reach a terminal.
-    let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(view::printable).collect();
+    let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(printable).collect();
     let _ = writeln!(io::stdout(), "{}", lines.join("\n"));
     Ok(status(&report))
 }

@@ -4,6 +4,8 @@
 //! (`GET /metrics`, `GET /status`). Law: bytes are arguments; whatever they are, they get an answer or more are asked
 //! for, up to [`LONGEST`].
 
+use core::net::IpAddr;
+
 use super::{JSON, PROMETHEUS, metrics};
 use crate::telemetry::Report;
 
@@ -21,6 +23,8 @@ pub(super) enum What {
     Unknown,
     /// A method of HTTP other than GET and HEAD.
     NotAllowed,
+    /// A web page asks, under a name of its own that leads to this machine (DNS rebinding).
+    Foreign,
     /// It does not end.
     TooLong,
 }
@@ -32,6 +36,8 @@ pub(super) struct Question {
     http: bool,
     /// HEAD: the headers only.
     head: bool,
+    /// HTTP: it is meant for a host of another name.
+    foreign: bool,
 }
 
 impl Question {
@@ -42,6 +48,7 @@ impl Question {
                 what: What::TooLong,
                 http: false,
                 head: false,
+                foreign: false,
             });
         };
         let line = String::from_utf8_lossy(&bytes[..end]);
@@ -52,12 +59,12 @@ impl Question {
                 [PROMETHEUS] => What::Prometheus,
                 _ => What::Unknown,
             };
-            return Some(Self { what, http: false, head: false });
+            return Some(Self { what, http: false, head: false, foreign: false });
         };
         if !version.starts_with("HTTP/1.") {
-            return Some(Self { what: What::Unknown, http: false, head: false });
+            return Some(Self { what: What::Unknown, http: false, head: false, foreign: false });
         }
-        // The rest of the request is of no interest, but a socket that is closed with data unread is reset.
+        // Little of the rest is of interest, but a socket that is closed with data unread is reset.
         let has_ended = memchr::memmem::find(bytes, b"\r\n\r\n").is_some()
             || memchr::memmem::find(bytes, b"\n\n").is_some();
         let what = match (method, path.split('?').next()) {
@@ -68,12 +75,16 @@ impl Question {
             ("GET" | "HEAD", _) => What::Unknown,
             _ => What::NotAllowed,
         };
-        Some(Self { what, http: true, head: method == "HEAD" })
+        Some(Self { what, http: true, head: method == "HEAD", foreign: is_foreign(&bytes[end..]) })
     }
 
-    /// The same where only metrics are given.
+    /// The same where only metrics are given, and a browser may be what asks.
     pub(super) fn metrics_only(self) -> Self {
-        let what = if self.what == What::Json { What::Unknown } else { self.what };
+        let what = match self.what {
+            _ if self.foreign => What::Foreign,
+            What::Json => What::Unknown,
+            what => what,
+        };
         Self { what, ..self }
     }
 
@@ -94,6 +105,11 @@ impl Question {
                 ("404 Not Found", PLAIN, format!("error: ask for `{JSON}`, `{PROMETHEUS}` or GET /metrics\n"))
             }
             What::NotAllowed => ("405 Method Not Allowed", PLAIN, "error: only GET and HEAD\n".to_owned()),
+            What::Foreign => (
+                "403 Forbidden",
+                PLAIN,
+                "error: ask for localhost or an address (the header Host names another host)\n".to_owned(),
+            ),
             What::TooLong => {
                 ("431 Request Header Fields Too Large", PLAIN, format!("error: more than {LONGEST} bytes\n"))
             }
@@ -108,6 +124,26 @@ impl Question {
         );
         if self.head { head.into_bytes() } else { (head + &body).into_bytes() }
     }
+}
+
+/// Whether a header `Host` names a host that a page of the web can have come from: no address, and with a dot.
+fn is_foreign(headers: &[u8]) -> bool {
+    let host = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line).to_ascii_lowercase();
+        line.strip_prefix("host:").map(|host| host.trim().to_owned())
+    };
+    headers.split(|byte| *byte == b'\n').filter_map(host).any(|host| {
+        let name = match host.strip_prefix('[') {
+            Some(address) => address.split(']').next(),
+            None => host.split(':').next(),
+        };
+        let name = name.unwrap_or_default().trim_end_matches('.');
+        let ours = name.parse::<IpAddr>().is_ok()
+            || name == "localhost.localdomain"
+            || name.ends_with(".localhost")
+            || !name.contains('.');
+        !ours
+    })
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -147,6 +183,31 @@ mod tests {
         assert_eq!(asked(&"x".repeat(LONGEST)), Some((What::TooLong, false, false)));
         let json = Question::read(b"json\n").unwrap();
         assert_eq!(json.metrics_only().what, What::Unknown);
+    }
+
+    #[test]
+    fn a_page_of_the_web_gets_nothing_over_the_port() {
+        for (host, expected) in [
+            ("localhost:9101", What::Prometheus),
+            ("localhost", What::Prometheus),
+            ("127.0.0.1:9101", What::Prometheus),
+            ("[::1]:9101", What::Prometheus),
+            ("web-1", What::Prometheus),
+            ("relay.localhost", What::Prometheus),
+            ("evil.example.org:9101", What::Foreign),
+            ("evil.example.org.", What::Foreign),
+            ("127.0.0.1.example.org", What::Foreign),
+            ("[evil.example.org]", What::Foreign),
+        ] {
+            for header in ["Host: ", "HOST:", "Accept: */*\r\nhost: "] {
+                let request = format!("GET /metrics HTTP/1.1\r\n{header}{host}\r\n\r\n");
+                let question = Question::read(request.as_bytes()).unwrap();
+                assert_eq!(question.metrics_only().what, expected, "{request}");
+                // No browser asks over a socket in the file system.
+                assert_eq!(question.what, What::Prometheus);
+            }
+        }
+        assert!(!Question::read(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap().foreign);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::attention::attention;
+use crate::printable::printable;
 use crate::syslog::civil_date;
 use crate::telemetry::{DestinationReport, Receiver, Report, State};
 
@@ -279,11 +280,6 @@ pub(super) fn date(time: f64) -> String {
     let (year, month, day) = civil_date(second / 86_400);
     let (hour, minute) = (second / 3600 % 24, second / 60 % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}Z", second % 60)
-}
-
-/// What comes over the socket is not obeyed by a terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn cut(line: &str, width: usize) -> String {

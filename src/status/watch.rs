@@ -107,7 +107,7 @@ impl Screen {
         let text = view::table(now, before, columns);
         let mut lines: Vec<&str> = text.lines().collect();
         let last = match gone {
-            Some(why) => format!("! no answer any more, trying again: {}", view::printable(why)),
+            Some(why) => format!("! no answer any more, trying again: {why}"),
             None => "q: end".to_owned(),
         };
         let room = rows.saturating_sub(2).max(1);

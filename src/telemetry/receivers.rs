@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::is_obeyed;
+
 /// Longest sentence that is kept of an error, in characters.
 const LONGEST: usize = 500;
 
@@ -156,7 +158,7 @@ pub(super) fn seconds(ms: u64) -> f64 {
 
 /// The sentence with nothing in it that a terminal would obey, and no more of it than anybody reads.
 fn on_one_line(sentence: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let plain = |c: char| if is_obeyed(c) { ' ' } else { c };
     let mut chars: VecDeque<char> = sentence.chars().map(plain).take(LONGEST + 1).collect();
     if chars.len() > LONGEST {
         chars.truncate(LONGEST - 3);

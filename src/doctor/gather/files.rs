@@ -1,6 +1,6 @@
 //! Files: auditd's state, certificates, the handover's folder, refusals in logs, names.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -14,10 +14,13 @@ use crate::doctor::machine::{Dated, Handover, Relay, State};
 use crate::guarded::{self, Fault};
 use crate::host::Names;
 use crate::output::service::{Authorities, Target};
-use crate::site::{Root, Site};
+use crate::site::{Root, Site, open_file, read_file};
 
 /// The end of a log that is read.
 const TAIL: u64 = 512 * 1024;
+
+/// The most that is read of a file of certificates or revocations.
+const LONGEST_LIST: u64 = 64 << 20;
 
 /// What is older is over.
 const WEEK: u64 = 7 * 86_400;
@@ -54,11 +57,14 @@ pub(super) fn certificates(root: &Root, relay: &Relay) -> Vec<Dated> {
             found.push(dated);
         }
     };
+    let bytes = |file: &Path| {
+        read_file(&root.find(file), LONGEST_LIST).map_err(|error| format!("cannot be read: {error}"))
+    };
     let destinations = relay.config.iter().flat_map(|config| &config.destinations);
     for settings in destinations.filter(|d| d.route.any(Target::is_over_tls)).map(|d| &d.service.tls) {
         if let Some((own, _)) = &settings.identity {
             // Its own is the first; the chain's may end later.
-            match certificate_files::dates(&root.find(own)) {
+            match bytes(own).and_then(|bytes| certificate_files::dates(&bytes)) {
                 Ok(dates) => add(
                     format!("our certificate {}", own.display()),
                     dates.first().copied().ok_or_else(|| "holds none".to_owned()),
@@ -67,7 +73,7 @@ pub(super) fn certificates(root: &Root, relay: &Relay) -> Vec<Dated> {
             }
         }
         if let Authorities::File(file) = &settings.ca {
-            match certificate_files::dates(&root.find(file)) {
+            match bytes(file).and_then(|bytes| certificate_files::dates(&bytes)) {
                 // One that is good is enough.
                 Ok(dates) => {
                     let last = dates.into_iter().max_by_key(|(_, until)| *until);
@@ -80,7 +86,7 @@ pub(super) fn certificates(root: &Root, relay: &Relay) -> Vec<Dated> {
             }
         }
         for file in &settings.crls {
-            match certificate_files::revocation_dates(&root.find(file)) {
+            match bytes(file).and_then(|bytes| certificate_files::revocation_dates(&bytes)) {
                 Ok(dates) => dates
                     .into_iter()
                     .for_each(|dates| add(format!("the revocation list {}", file.display()), Ok(dates))),
@@ -161,10 +167,7 @@ fn refusals(text: &str, now: u64) -> Vec<String> {
 }
 
 fn tail(path: &Path) -> Option<String> {
-    if !fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
-    let mut file = File::open(path).ok()?;
+    let mut file = open_file(path).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
     let mut bytes = Vec::new();

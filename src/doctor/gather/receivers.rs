@@ -37,7 +37,9 @@ pub(super) fn trials(limit: Duration) -> Result<Vec<Trial>, String> {
 pub(in crate::doctor) fn try_as_relay(options: &Options, within: Duration) -> u8 {
     let end = Instant::now() + within.saturating_sub(REST);
     let root = Root::host();
-    let config = super::relay::read(&root, &Site::look(&root), options);
+    // As the doctor itself finds auditd, or the two would speak of different receivers.
+    let site = Site::look_with(&root, super::kernel::status().0.map(|kernel| kernel.pid));
+    let config = super::relay::read(&root, &site, options);
     // The doctor says what is wrong with it.
     let Ok(config) = config else {
         let _ = writeln!(io::stdout(), "[]");

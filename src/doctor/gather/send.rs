@@ -1,7 +1,8 @@
 //! Sends a long, marked record to each destination, by a relay of its own, and looks for it where rsyslog writes.
 //!
 //! The relay that is tried is this very program with the configuration in effect, one destination at a time: what arrives
-//! is what its records look like there. It leaves no report, hands nothing over, and touches no running relay.
+//! is what its records look like there. It leaves no report, hands nothing over, is not seen where the running relay is
+//! (socket, port and file of `status` and `metrics`), and touches no running relay.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -13,10 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::audit::InputForm;
-use crate::config::{Config, Confine, Destination, Handover, LogTarget, Threads};
+use crate::config::{Config, Confine, Destination, Handover, LogTarget, Status, Threads};
 use crate::doctor::arrival;
 use crate::doctor::machine::{Arrival, Machine, Outcome, Sent};
 use crate::ingest::OnFull;
+use crate::site::open_file;
 
 /// For delivering.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -80,17 +82,7 @@ pub(super) fn all(machine: &Machine, look_in: &[PathBuf]) -> Vec<Sent> {
 }
 
 fn one(config: &Config, destination: &Destination, files: &[PathBuf]) -> io::Result<Outcome> {
-    let config = Config {
-        input: InputForm::Text,
-        destinations: vec![Destination { on_full: Some(OnFull::Block), ..destination.clone() }],
-        drain_timeout: DRAIN,
-        handover: Handover::Off,
-        report: None,
-        log: LogTarget::Stderr,
-        threads: Threads::Auto,
-        confine: Confine::Auto,
-        ..config.clone()
-    };
+    let config = on_trial(config, destination);
     let mark = mark()?;
     let before: Vec<u64> =
         files.iter().map(|file| fs::metadata(file).map_or(0, |facts| facts.len())).collect();
@@ -101,6 +93,27 @@ fn one(config: &Config, destination: &Destination, files: &[PathBuf]) -> io::Res
         return Ok(Outcome::Unwatched);
     }
     Ok(watch(files, &before, &mark).unwrap_or_else(|| Outcome::NotFound(files.to_vec())))
+}
+
+/// The configuration of a relay that sends to `destination` alone and leaves nothing behind.
+fn on_trial(config: &Config, destination: &Destination) -> Config {
+    Config {
+        input: InputForm::Text,
+        destinations: vec![Destination { on_full: Some(OnFull::Block), ..destination.clone() }],
+        drain_timeout: DRAIN,
+        handover: Handover::Off,
+        report: None,
+        // The running relay has these: a second one would take the socket's name from it, for good.
+        status: Status::Off,
+        status_group: None,
+        metrics: None,
+        metrics_file: None,
+        statistics_interval: None,
+        log: LogTarget::Stderr,
+        threads: Threads::Auto,
+        confine: Confine::Auto,
+        ..config.clone()
+    }
 }
 
 fn now_ms() -> u64 {
@@ -166,14 +179,36 @@ fn watch(files: &[PathBuf], before: &[u64], mark: &str) -> Option<Outcome> {
 }
 
 fn read_from(path: &Path, from: u64) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let mut file = File::open(path)?;
+    let mut file = open_file(path)?;
     // A file that has become shorter was rotated.
     let from = if file.metadata()?.len() < from { 0 } else { from };
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn the_relay_on_trial_takes_nothing_from_the_running_one() {
+        let settings: Settings = toml::from_str(
+            "to = [\"tcp://127.0.0.1:601\", \"tcp://127.0.0.1:602\"]\nstatus = \"/run/s\"\nstatus-group = \"root\"\n\
+             metrics = \"127.0.0.1:9101\"\nmetrics-file = \"/m/a.prom\"\nstatistics-interval = \"5s\"\n\
+             report = \"/run/r\"\nhandover = \"/run/h\"\nlog = \"syslog\"\n",
+        )
+        .unwrap();
+        let config = settings.validate().unwrap();
+        let trial = on_trial(&config, &config.destinations[1]).effective();
+        let of_others = ["/run/", "9101", "/m/", "status-group"];
+        assert!(trial.contains("602") && !trial.contains("601"), "{trial}");
+        assert!(of_others.iter().all(|word| !trial.contains(word)), "{trial}");
+        assert!(
+            trial.contains("statistics-interval = \"off\"") && trial.contains("log = \"stderr\""),
+            "{trial}"
+        );
+    }
 }
