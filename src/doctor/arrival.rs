@@ -2,6 +2,8 @@
 //!
 //! Law: pure.
 
+use std::net::IpAddr;
+
 use super::machine::Arrival;
 
 /// Bytes of the long test record: as the longest that auditd makes, a little less than what it may hand over.
@@ -40,7 +42,7 @@ pub(super) fn find(text: &str, mark: &str) -> Option<Arrival> {
         is_cut_by_relay: line.contains("[cut from "),
         bytes,
         shows_count: header(before).is_some_and(|at| counts(&before[..at])),
-        shows_header: header(before).is_some_and(|at| at > 0) || naked(before),
+        shows_header: (header(before).is_some_and(|at| at > 0) && !is_of_ours(before)) || naked(before),
     })
 }
 
@@ -49,6 +51,20 @@ fn header(before: &str) -> Option<usize> {
     let at = before.find('<')?;
     let digits = before[at + 1..].bytes().take_while(u8::is_ascii_digit).count();
     ((1..=3).contains(&digits) && before[at + 1 + digits..].starts_with(">1 ")).then_some(at)
+}
+
+/// A line as the files in packaging/receivers write it: when and from which address it was received, and the message's own
+/// header, whole and once.
+fn is_of_ours(before: &str) -> bool {
+    let mut words = before.splitn(9, ' ');
+    let is_time = |word: &str| word.as_bytes().get(10) == Some(&b'T');
+    let is_received = words.next().is_some_and(is_time)
+        && words.next().is_some_and(|word| word.parse::<IpAddr>().is_ok())
+        && words.next().is_some_and(|word| word.starts_with('<'))
+        && words.next().is_some_and(is_time);
+    let data = words.nth(4).unwrap_or_default();
+    // syslog-ng writes no `-` where there is none.
+    is_received && (matches!(data, "- " | " ") || (data.starts_with('[') && data.ends_with("] ")))
 }
 
 /// Its last word is a number, with a space behind it.
@@ -98,6 +114,11 @@ mod tests {
         assert_eq!(line("Nov 28 20:00:00 web-1 auditd[7]: "), whole);
         // A file in the form of RFC 5424 is as it should be.
         assert_eq!(line("<182>1 2026-11-28T20:00:00Z web-1 auditd 7 TEST [meta sequenceId=\"1\"] "), whole);
+        // And so is what packaging/receivers write in front of it, unless the header was taken for text.
+        let ours = "2026-11-28T20:00:00.015732+00:00 127.0.0.1 <182>1 2026-11-28T20:00:00.650Z web-1 ";
+        assert_eq!(line(&format!("{ours}auditd 7 TEST [meta sequenceId=\"1\"] ")), whole);
+        assert_eq!(line(&format!("{ours}auditd 7 - - ")), whole);
+        assert!(line(&format!("{ours}1 - - - 2026-11-28T20:00:00.650Z web-1 auditd 7 TEST - ")).shows_header);
         let count = line("Nov 28 20:00:00 web-1 9271 <182>1 2026-11-28T20:00:00Z web-1 auditd 7 TEST - ");
         assert!(count.shows_count && count.shows_header);
         let header = line("Nov 28 20:00:00 web-1 <182>1 2026-11-28T20:00:00Z web-1 auditd 7 TEST - ");

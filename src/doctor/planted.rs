@@ -305,6 +305,12 @@ const PLANTED: &[Row] = &[
         "says `active = no`",
     ),
     (
+        "plugin-missing",
+        Problem,
+        |m| ours(m, "active=yes\ndirection = out\npath = /usr/sbin/audit-relay\n"),
+        "line 1: ",
+    ),
+    (
         "plugin-skipped",
         Problem,
         |m| ours(m, &format!("{OURS}verbose = yes\n")),

@@ -15,7 +15,12 @@ pub(super) const TRAPS: &[Trap] = &[
             }
             let folder = m.site.plugin_folder.display();
             let leads = |plugin: &&Plugin| plugin.conf.as_ref().is_some_and(|conf| conf.leads_to(PROGRAM));
-            vec![match m.site.plugins.iter().find(leads) {
+            let found = m.site.plugins.iter().find(leads);
+            // What `active` says counts only in a file that auditd takes: `active=yes` is no key.
+            if let Some(plugin) = found.filter(|plugin| plugin.faults.iter().any(|fault| fault.rejects)) {
+                return faults(plugin, true, problem);
+            }
+            vec![match found {
                 Some(plugin) => problem(
                     format!("{} says `active = no`", plugin.file.display()),
                     format!("set `active = yes` there; then {RELOAD}"),
