@@ -2,8 +2,6 @@
 //!
 //! Law: pure.
 
-use std::net::IpAddr;
-
 use super::machine::Arrival;
 
 /// Bytes of the long test record: as the longest that auditd makes, a little less than what it may hand over.
@@ -59,12 +57,18 @@ fn is_of_ours(before: &str) -> bool {
     let mut words = before.splitn(9, ' ');
     let is_time = |word: &str| word.as_bytes().get(10) == Some(&b'T');
     let is_received = words.next().is_some_and(is_time)
-        && words.next().is_some_and(|word| word.parse::<IpAddr>().is_ok())
+        && words.next().is_some_and(|word| is_address(word))
         && words.next().is_some_and(|word| word.starts_with('<'))
         && words.next().is_some_and(is_time);
     let data = words.nth(4).unwrap_or_default();
     // syslog-ng writes no `-` where there is none.
     is_received && (matches!(data, "- " | " ") || (data.starts_with('[') && data.ends_with("] ")))
+}
+
+/// IPv4 or IPv6, near enough: a host's name in this place has other letters, or neither dot nor colon.
+fn is_address(word: &str) -> bool {
+    word.contains(['.', ':'])
+        && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':')
 }
 
 /// Its last word is a number, with a space behind it.
