@@ -57,7 +57,7 @@ fn is_of_ours(before: &str) -> bool {
     let mut words = before.splitn(9, ' ');
     let is_time = |word: &str| word.as_bytes().get(10) == Some(&b'T');
     let is_received = words.next().is_some_and(is_time)
-        && words.next().is_some_and(|word| is_address(word))
+        && words.next().is_some_and(is_address)
         && words.next().is_some_and(|word| word.starts_with('<'))
         && words.next().is_some_and(is_time);
     let data = words.nth(4).unwrap_or_default();
