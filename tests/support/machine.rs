@@ -131,7 +131,11 @@ impl Machine {
     pub(crate) fn install_relay(&self, auditd_conf: &str, relay_to: &str) {
         self.copy(&relay_binary(), "/usr/sbin/audit-relay", 0o755);
         let _ = fs::remove_dir_all(self.path("/etc/audit/plugins.d"));
-        self.write("/etc/audit/plugins.d/audit-relay.conf", &packaged("plugins.d/audit-relay.conf"), 0o640);
+        // As `audit-relay install` leaves it.
+        let plugin = packaged("plugins.d/audit-relay.conf");
+        assert!(plugin.contains("active = no"), "{plugin}");
+        let plugin = plugin.replace("active = no", "active = yes");
+        self.write("/etc/audit/plugins.d/audit-relay.conf", &plugin, 0o640);
         self.write("/etc/audit/auditd.conf", auditd_conf, 0o640);
         self.write("/etc/libaudit.conf", &packaged("auditd/libaudit.conf"), 0o640);
         let config = format!(
