@@ -44,22 +44,30 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// Lengths of pieces in which a stream arrives: eleven kinds of cutting, the last one whole.
+/// Small pieces that one stream arrives in at most. A long stream byte by byte costs a thousand short ones, and shows
+/// nothing that its beginning does not (tests/every_offset.rs cuts at each place there is).
+const SMALL_PIECES: u32 = 256;
+
+/// Lengths of pieces in which a stream arrives: eleven kinds of cutting, the last one whole. What is left after
+/// [`SMALL_PIECES`] comes in pieces of a read.
 pub(crate) struct Cuts {
     kind: u8,
     state: u32,
+    made: u32,
 }
 
 impl Cuts {
     pub(crate) fn new(choice: u8) -> Self {
-        Self { kind: choice % 11, state: u32::from(choice) + 1 }
+        Self { kind: choice % 11, state: u32::from(choice) + 1, made: 0 }
     }
 
     pub(crate) fn next(&mut self) -> usize {
         // Numerical Recipes' generator: enough to cut by.
         self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let random = (self.state >> 16) as usize;
+        self.made += 1;
         match self.kind {
+            0..=6 if self.made > SMALL_PIECES => 4096,
             0 => 1,
             1 => 2,
             2 => 7,

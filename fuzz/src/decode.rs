@@ -11,8 +11,8 @@ use super::{receiver, reference};
 /// The longest payload of a frame, in bytes (`MAX_AUDIT_MESSAGE_LENGTH`).
 const MAX_PAYLOAD: usize = 8970;
 
-/// No input makes a stream longer than this, in bytes.
-const LONGEST_STREAM: usize = 400_000;
+/// No input makes a stream longer than this, in bytes: a line of [`MAX_LINE`] and what follows it.
+const LONGEST_STREAM: usize = MAX_LINE + 16 * 1024;
 
 /// What came out of a decoder.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -75,9 +75,13 @@ fn decode<'a>(
     }
 }
 
-/// Makes long streams of short inputs: where `cut` is 0xf0 or more, 0x02 and a number repeat the next byte 1024 times
+/// No stream for the whole way is longer, in bytes: more than is needed to tell its form. Each byte that a header is
+/// looked for behind costs as much as a hundred others.
+const LONGEST_WAY: usize = 17 * 1024;
+
+/// Makes streams of up to `longest` bytes of short inputs: where `cut` is 0xf0 or more, 0x02 and a number repeat the next byte 1024 times
 /// the number.
-fn expanded(cut: u8, input: &[u8]) -> Vec<u8> {
+fn expanded(cut: u8, input: &[u8], longest: usize) -> Vec<u8> {
     if cut < 0xf0 {
         return input.to_vec();
     }
@@ -87,7 +91,7 @@ fn expanded(cut: u8, input: &[u8]) -> Vec<u8> {
         rest = after;
         if let (2, [count, what, after @ ..]) = (first, after) {
             let count = usize::from(*count) * 1024;
-            if stream.len() + count + after.len() <= LONGEST_STREAM {
+            if stream.len() + count + after.len() <= longest {
                 stream.resize(stream.len() + count, *what);
                 rest = after;
                 continue;
@@ -109,7 +113,7 @@ pub fn frames(input: &[u8]) {
     if is_stream {
         return stream_of_frames(form, cut, choices);
     }
-    let stream = expanded(cut, choices.rest());
+    let stream = expanded(cut, choices.rest(), LONGEST_STREAM);
     let cut = decode(&mut Decoder::new(form), &stream, &mut Cuts::new(cut), |_| ());
     if form != InputForm::Binary {
         let whole = decode(&mut Decoder::new(form), &stream, &mut Cuts::new(10), |_| ());
@@ -124,7 +128,7 @@ fn stream_of_frames(form: InputForm, cut: u8, mut choices: Choices<'_>) {
         _ => choices.byte().is_multiple_of(2),
     };
     let (mut stream, mut expected, mut empty) = (Vec::new(), Vec::new(), 0);
-    while !choices.is_empty() && stream.len() < 12 * FIXED_FRAME {
+    while !choices.is_empty() && stream.len() < 4 * FIXED_FRAME {
         let version = choices.byte() % 2;
         let number = choices.word();
         let kind = choices.byte();
@@ -136,20 +140,20 @@ fn stream_of_frames(form: InputForm, cut: u8, mut choices: Choices<'_>) {
         };
         let start: &[u8] = if version == 0 { b"audit(1.001:1): " } else { b"type=X msg=audit(1.001:1): " };
         let pattern = choices.take(usize::from(kind) / 8);
-        let cycle = pattern.iter().chain([&b'a']).cycle();
         // The kernel's text holds no NUL (it is a C string there); where the layout is to be found out, that is what
         // tells it from a header.
         let keep = |byte: &u8| if form == InputForm::Binary && *byte == 0 { b'0' } else { *byte };
+        let cycle: Vec<u8> = pattern.iter().chain([&b'a']).map(keep).collect();
         let begin = if form == InputForm::Binary || kind.is_multiple_of(2) { start } else { b"" };
-        let payload: Vec<u8> = begin.iter().chain(cycle.clone()).take(size).map(keep).collect();
+        let mut payload = begin.to_vec();
+        fill(&mut payload, &cycle, size);
         let before = stream.len();
         for word in [u32::from(version), 16, u32::from(number), size.try_into().unwrap_or(0)] {
             stream.extend_from_slice(&word.to_ne_bytes());
         }
         stream.extend_from_slice(&payload);
         if fixed {
-            let rest = FIXED_FRAME - (stream.len() - before);
-            stream.extend(cycle.take(rest).map(keep));
+            fill(&mut stream, &cycle, before + FIXED_FRAME);
         }
         match reference::without_nuls(&payload) {
             b"" => empty += 1,
@@ -162,12 +166,25 @@ fn stream_of_frames(form: InputForm, cut: u8, mut choices: Choices<'_>) {
     assert_eq!((got.empty, got.skipped), (empty, 0));
 }
 
+/// Makes `out` as long as `length`, with `cycle` again and again or by cutting it.
+fn fill(out: &mut Vec<u8>, cycle: &[u8], length: usize) {
+    let start = out.len();
+    while out.len() < length {
+        let piece = (out.len() - start).min(length).max(cycle.len());
+        match start + piece <= out.len() {
+            true => out.extend_from_within(start..start + piece),
+            false => out.extend_from_slice(cycle),
+        }
+    }
+    out.truncate(length);
+}
+
 /// Lines. The same come out however the stream is cut, as splitting it at every line end gives them.
 pub fn lines(input: &[u8]) {
     let mut choices = Choices::new(input);
     let cut = choices.byte();
     let mut cuts = Cuts::new(cut);
-    let stream = expanded(cut, choices.rest());
+    let stream = expanded(cut, choices.rest(), LONGEST_STREAM);
     let got = decode(&mut Decoder::new(InputForm::Text), &stream, &mut cuts, |record| check(record));
     let expected = split(&stream);
     let texts: Vec<_> = got.records.iter().map(|(text, _)| *text).collect();
@@ -246,7 +263,7 @@ pub fn decoder(input: &[u8]) {
     let mut choices = Choices::new(input);
     let cut = choices.byte();
     let mut cuts = Cuts::new(cut);
-    let stream = expanded(cut, choices.rest());
+    let stream = expanded(cut, choices.rest(), LONGEST_WAY);
     let mut encoders = [
         (Encoder::new(plain_shape(Format::Rfc5424, Framing::Octet)), Batch::new()),
         (Encoder::new(plain_shape(Format::Rfc3164, Framing::Lf)), Batch::new()),

@@ -11,8 +11,8 @@ use bytes::BytesMut;
 use super::choices::Choices;
 use super::{receiver, reference, rfc5424};
 
-/// The longest record that is made of an input, in bytes.
-const LONGEST_RECORD: usize = 2500;
+/// The longest record that is made of an input, in bytes: longer than the largest limit of [`shape`].
+const LONGEST_RECORD: usize = 1300;
 
 /// The longest mark of a cut, in bytes.
 const MARK: usize = 37;
@@ -48,7 +48,7 @@ enum Item {
 fn items(input: &[u8]) -> Vec<Item> {
     let mut items = Vec::new();
     let mut rest = Some(input);
-    while let (Some(part), true) = (rest, items.len() < 16) {
+    while let (Some(part), true) = (rest, items.len() < 4) {
         let end = part.windows(2).position(|pair| pair == [0xfe, 0xfe]);
         rest = end.map(|end| &part[end + 2..]);
         let mut choices = Choices::new(end.map_or(part, |end| &part[..end]));
@@ -87,7 +87,7 @@ fn shape(format: Format, choices: &mut Choices<'_>) -> (Shape, TimeQuality) {
     let limit = match choices.byte() {
         0..=99 => usize::MAX,
         byte @ 100..=199 => 480 + usize::from(byte - 100) * 3,
-        byte => 480 + usize::from(byte - 199) * 30,
+        byte => 480 + usize::from(byte - 199) * 12,
     };
     let names = choices.byte();
     let hostname: &[u8] = match names % 4 {
@@ -210,7 +210,7 @@ fn wanted(item: &Item) -> Option<Wanted> {
         kind: kind.unwrap_or_default(),
         ms: stamp.map_or(NOW_MS, |stamp| stamp.0),
         node: node.map(<[u8]>::to_vec),
-        text: prefix + &reference::shown(text),
+        text: prefix + &reference::shown_text(text),
         stamp,
         keys: reference::shown_keys(text),
     })
@@ -257,7 +257,10 @@ pub fn encoder(input: &[u8]) {
     encode(Format::Rfc5424, input, |shape, limit, message, item, sequence| {
         let read = rfc5424::read(message);
         let read = read.unwrap_or_else(|error| panic!("{error}: {}", message.escape_ascii()));
-        second_opinion(message, &read);
+        // It reads character by character; what is longer holds nothing else.
+        if message.len() <= 600 {
+            second_opinion(message, &read);
+        }
         let own_host = String::from_utf8_lossy(shape.hostname.as_bytes());
         let meta = read.elements.iter().find(|element| element.id == "meta");
         assert_eq!(read.procid, "4242");
@@ -281,12 +284,12 @@ pub fn encoder(input: &[u8]) {
         if let Some(audit) = read.elements.iter().find(|element| element.id == "audit@32473") {
             check_element(audit, &wanted);
         }
-        for less in [message.len().saturating_sub(1), 700, 480] {
-            let again = cut_message(message, less.max(Shape::MIN_SIZE));
-            assert!(again.len() <= message.len().min(less.max(Shape::MIN_SIZE)));
-            let again = rfc5424::read(&again).unwrap_or_else(|error| panic!("cut again to {less}: {error}"));
-            assert_eq!((again.msgid, again.hostname, again.ms), (read.msgid, read.hostname, read.ms));
-        }
+        // One a message: each is written and read once more.
+        let less = [message.len().saturating_sub(1), 700, 480][sequence as usize % 3].max(Shape::MIN_SIZE);
+        let again = cut_message(message, less);
+        assert!(again.len() <= message.len().min(less));
+        let again = rfc5424::read(&again).unwrap_or_else(|error| panic!("cut again to {less}: {error}"));
+        assert_eq!((again.msgid, again.hostname, again.ms), (read.msgid, read.hostname, read.ms));
     });
 }
 

@@ -115,6 +115,14 @@ fn hex(text: &[u8]) -> Option<Vec<u8>> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
+/// What becomes of a record's text: as [`shown`], and a byte order mark in front is made visible too.
+pub(crate) fn shown_text(text: &[u8]) -> String {
+    match text.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) => "#357#273#277".to_owned() + &shown(rest),
+        None => shown(text),
+    }
+}
+
 /// What becomes of a record's bytes in a message.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());

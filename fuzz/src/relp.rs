@@ -65,11 +65,11 @@ pub fn relp_reader(input: &[u8]) {
     let mut cuts = Cuts::new(choices.byte());
     let mut stream = Vec::new();
     let mut rest = choices.rest();
-    // 0x02 and a number make long data: 64 times the number.
+    // 0x02 and a number make long data: 64 times the number, for two frames that are too long at most.
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
         match (first, after.split_first()) {
-            (2, Some((&count, after))) => {
+            (2, Some((&count, after))) if stream.len() < 2 * LONGEST_FRAME => {
                 stream.resize(stream.len() + usize::from(count) * 64, b'x');
                 rest = after;
             }

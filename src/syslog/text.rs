@@ -10,6 +10,7 @@
 //! | LF | space | auditd's own string form does the same with the line ends inside a record |
 //! | other 0x00-0x1F, 0x7F, U+0080-U+009F | `#ooo` a byte, three octal digits | they steer terminals (CVE-2023-28486); RFC 5424 section 6.4 asks to avoid them; rsyslog shows them so |
 //! | bytes that are not UTF-8 | `#ooo` a byte | nothing is lost, and no receiver drops or alters the message |
+//! | a byte order mark in front | `#357#273#277` | before MSG it is none of the text (RFC 5424 section 6.4): receivers take it away |
 
 use bytes::BytesMut;
 
@@ -22,13 +23,21 @@ pub(super) fn append(out: &mut BytesMut, text: &[u8]) {
     let clean = clean(&mut out[start..]);
     if clean < text.len() {
         out.truncate(start + clean);
-        append_odd(out, &text[clean..]);
+        append_odd(out, text, clean);
     }
 }
 
+/// U+FEFF.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Appends what follows the first `clean` bytes of `text`.
 #[inline(never)]
-fn append_odd(out: &mut BytesMut, text: &[u8]) {
-    append_with(out, text, |_| None);
+fn append_odd(out: &mut BytesMut, text: &[u8], mut clean: usize) {
+    if clean == 0 && text.starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.iter().for_each(|byte| append_octal(out, *byte));
+        clean = BYTE_ORDER_MARK.len();
+    }
+    append_with(out, &text[clean..], |_| None);
 }
 
 /// Appends `text` as PARAM-VALUE of structured data: as [`append`], and `"`, `\` and `]` behind a
@@ -222,6 +231,7 @@ mod tests {
             (b"\x9b31m", b"#23331m"),
             (b"half \xf0\x9f", b"half #360#237"),
             (b"\xff\xfe<13>1", b"#377#376<13>1"),
+            ("\u{feff}<13>1 \u{feff}".as_bytes(), "#357#273#277<13>1 \u{feff}".as_bytes()),
         ] {
             assert_eq!(text(input), expected, "{}", input.escape_ascii());
         }
@@ -233,6 +243,8 @@ mod tests {
         let octal = |out: &mut String, bytes: &[u8]| {
             bytes.iter().for_each(|byte| out.push_str(&format!("#{byte:03o}")));
         };
+        let (mark, input) = input.split_at(if input.starts_with(BYTE_ORDER_MARK) { 3 } else { 0 });
+        octal(&mut out, mark);
         for chunk in input.utf8_chunks() {
             for character in chunk.valid().chars() {
                 match character {
@@ -281,9 +293,9 @@ mod tests {
 
     #[test]
     fn a_cut_message_says_so_and_stays_whole_characters() {
-        for (message, limit) in
-            [("x".repeat(600), 480), ("\u{fc}".repeat(400), 481), ("#033".repeat(200), 482)]
-        {
+        let texts = ["x".repeat(600), "\u{fc}".repeat(400), "\u{1f980}".repeat(200), "#033".repeat(200)];
+        // At every place of a character and of an escape.
+        for (message, limit) in texts.iter().flat_map(|text| (480..488).map(move |limit| (text, limit))) {
             let mut out = BytesMut::from(&b"before"[..]);
             out.extend_from_slice(message.as_bytes());
             assert!(cut(&mut out, 6, limit));
@@ -319,6 +331,7 @@ mod tests {
                 "[ -~]{0,80}".prop_map(String::into_bytes),
                 "[\\x1d\n\t]".prop_map(String::into_bytes),
                 "\\PC{0,4}".prop_map(String::into_bytes),
+                "\u{feff}".prop_map(String::into_bytes),
                 proptest::collection::vec(any::<u8>(), 0..4),
             ],
             0..8,
