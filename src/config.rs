@@ -148,6 +148,13 @@ pub enum LogTarget {
     None,
 }
 
+impl LogTarget {
+    /// True if it leads to /dev/log where auditd has started us.
+    pub fn may_be_syslog(self) -> bool {
+        matches!(self, Self::Auto | Self::Syslog)
+    }
+}
+
 /// Where undelivered records are left for the next instance.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Handover {

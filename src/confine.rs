@@ -1,10 +1,11 @@
 //! What is left to a relay whose records, peers or libraries have turned against it.
 //!
 //! Promise: after [`apply`] this process can open for reading only what lies in the folders that reload, reconnect and
-//! look-ups need, write none but its handover's, connect over TCP to the configured ports only, start no program and no
-//! process, have no memory that is writable and executable at once, signal nobody, and leaves no image of its memory;
-//! as far as the kernel is new enough, which it says. What stays open: docs/security.md. Law: called once, after root is given up, before the first thread starts and the first byte is read, since
-//! Landlock and seccomp hold for the calling thread and those that it starts.
+//! look-ups need, write none but its handover's, connect over TCP to the configured ports only, make sockets only of
+//! kinds that its configuration has a use for, start no program and no process, have no memory that is writable and
+//! executable at once, signal nobody, and leaves no image of its memory; as far as the kernel is new enough, which it
+//! says. What stays open: docs/security.md. Law: called once, after root is given up, before the first thread starts and
+//! the first byte is read, since Landlock and seccomp hold for the calling thread and those that it starts.
 
 pub mod attempts;
 mod calls;
@@ -22,7 +23,7 @@ use log::{info, warn};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use self::calls::Mode;
+use self::calls::{Mode, Sockets};
 use self::needs::Needs;
 use crate::config::{Config, Confine};
 use crate::privilege::Confined;
@@ -62,6 +63,9 @@ const MORE_QUEUE: usize = 512 << 20;
 /// Memory beyond the queues: the allocator's first block (1 GiB of addresses), stacks of threads, libraries.
 const MEMORY: u64 = 3 << 30;
 
+/// In the report, of seccomp.
+const ENFORCED: &str = "enforced";
+
 /// What was enforced, and what can no longer be had.
 #[derive(Debug)]
 pub struct Confinement {
@@ -70,6 +74,7 @@ pub struct Confinement {
     open: Vec<PathBuf>,
     file: Option<PathBuf>,
     resolver: bool,
+    log: bool,
     /// `None`: there are none.
     bounds: Option<Bounds>,
 }
@@ -98,6 +103,8 @@ pub struct Around<'a> {
     pub file: Option<PathBuf>,
     /// This machine's own name has to be looked up.
     pub resolver: bool,
+    /// What the relay says of itself goes to /dev/log.
+    pub log: bool,
     /// Folders in which files are made: for undelivered records, for metrics.
     pub writable: Vec<BorrowedFd<'a>>,
     /// Clients are taken (`status`, `metrics`). Their sockets are there already: no other can be made to listen.
@@ -130,17 +137,24 @@ impl Confinement {
                 ));
             }
         }
-        if self.enforced.landlock == 0 {
-            return Ok(());
-        }
         let open = |file: &Path| {
             folders(file).iter().all(|folder| {
                 folder.canonicalize().is_ok_and(|real| self.open.iter().any(|dir| real.starts_with(dir)))
             })
         };
-        let mut new = Needs::of(config, self.file.as_deref(), self.resolver);
+        // Only what is shut can be lacking.
+        let (files, calls) = (self.enforced.landlock > 0, self.enforced.seccomp == ENFORCED);
+        let mut new = Needs::of(config, self.file.as_deref(), self.resolver, self.log);
+        new.names &= files || calls;
         if !self.enforced.tcp_ports {
             new.ports.clear();
+        }
+        if !files {
+            new.files.clear();
+            new.authorities = false;
+        }
+        if !calls {
+            new.sockets = Sockets::default();
         }
         match self.needs.lacking(&new, open) {
             None => Ok(()),
@@ -156,10 +170,11 @@ impl Confinement {
 /// # Errors
 /// A sentence: `confine = "require"`, and the kernel cannot do it.
 pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<Confinement, String> {
-    let Around { file, resolver, writable, clients } = around;
-    let needs = Needs::of(config, file.as_deref(), resolver);
+    let Around { file, resolver, log, writable, clients } = around;
+    let needs = Needs::of(config, file.as_deref(), resolver, log);
+    let enforced = Enforced::default();
     let mut confinement =
-        Confinement { enforced: Enforced::default(), needs, open: Vec::new(), file, resolver, bounds: None };
+        Confinement { enforced, needs, open: Vec::new(), file, resolver, log, bounds: None };
     if config.confine == Confine::Off {
         warn!("confine = \"off\": a relay that is taken over can do what its account can");
         return Ok(confinement);
@@ -189,8 +204,8 @@ pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<C
         }
     }
     let mode = if config.confine == Confine::Log { Mode::Log } else { Mode::Enforce };
-    match shut_calls(mode, confinement.needs.names, clients) {
-        Ok(()) => confinement.enforced.seccomp = if mode == Mode::Log { "log" } else { "enforced" }.into(),
+    match shut_calls(mode, &confinement.needs, clients) {
+        Ok(()) => confinement.enforced.seccomp = if mode == Mode::Log { "log" } else { ENFORCED }.into(),
         Err(error) => missing.push(format!("seccomp (system calls): {error}")),
     }
     if missing.is_empty() {
@@ -233,8 +248,8 @@ fn bound(bounds: Bounds) {
     }
 }
 
-fn shut_calls(mode: Mode, names: bool, clients: bool) -> Result<(), String> {
-    for filter in calls::filters(mode, names, clients)? {
+fn shut_calls(mode: Mode, needs: &Needs, clients: bool) -> Result<(), String> {
+    for filter in calls::filters(mode, needs.names, clients, needs.sockets)? {
         sys::install_seccomp(&filter.program, filter.logs).map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -319,6 +334,54 @@ fn abi(status: &RestrictionStatus) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
+
+    /// Each is asked for by itself: a kernel may have any without the others.
+    #[test]
+    fn a_reload_is_held_against_what_is_enforced_and_nothing_else() {
+        let config = |to: &str, queue: &str| {
+            let text = format!("hostname = \"h\"\nto = [\"{to}\"]\nqueue-size = \"{queue}\"\n");
+            toml::from_str::<Settings>(&text).unwrap().validate().unwrap()
+        };
+        let old = config("tcp://127.0.0.1:7000", "1MiB");
+        let none = Enforced::default();
+        let calls = Enforced { seccomp: ENFORCED.into(), ..none.clone() };
+        let logged = Enforced { seccomp: "log".into(), ..none.clone() };
+        let files = Enforced { landlock: 3, ..none.clone() };
+        let ports = Enforced { landlock: 4, tcp_ports: true, ..none.clone() };
+        for (enforced, bounded, to, queue, expected) in [
+            (&none, true, "tcp://127.0.0.1:7000", "2GiB", Some("memory")),
+            (&calls, true, "tcp://127.0.0.1:7000", "2GiB", Some("memory")),
+            (&none, false, "tcp://127.0.0.1:7000", "2GiB", None),
+            (&none, true, "udp://logs", "1MiB", None),
+            (&logged, true, "udp://logs", "1MiB", None),
+            (&calls, true, "udp://127.0.0.1", "1MiB", Some("UDP")),
+            (&calls, true, "tcp://127.0.0.1:7001", "1MiB", None),
+            (&calls, true, "tcp://logs:7000", "1MiB", Some("name look-ups")),
+            (&calls, true, "tls://127.0.0.1:7000", "1MiB", None),
+            (&files, true, "udp://127.0.0.1", "1MiB", None),
+            (&files, true, "udp://logs", "1MiB", Some("name look-ups")),
+            (&files, true, "tls://127.0.0.1:7000", "1MiB", Some("authorities")),
+            (&files, true, "tcp://127.0.0.1:7001", "1MiB", None),
+            (&ports, true, "tcp://127.0.0.1:7001", "1MiB", Some("TCP port 7001")),
+        ] {
+            let confinement = Confinement {
+                enforced: enforced.clone(),
+                needs: Needs::of(&old, None, false, false),
+                open: Vec::new(),
+                file: None,
+                resolver: false,
+                log: false,
+                bounds: bounded.then(|| Bounds::of(&old)),
+            };
+            let said = confinement.admits(&config(to, queue)).err();
+            let fits = match (&said, expected) {
+                (Some(said), Some(word)) => said.contains(word) && said.contains("start the relay again"),
+                (said, word) => said.is_none() && word.is_none(),
+            };
+            assert!(fits, "{enforced:?}: {to}, {queue}: {said:?}");
+        }
+    }
 
     #[test]
     fn the_folder_of_a_file_is_opened_also_before_it_is_there_and_behind_links() {

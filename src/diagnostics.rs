@@ -87,6 +87,11 @@ pub fn start(target: LogTarget, under_auditd: bool) {
     }
 }
 
+/// True if what is said goes to /dev/log, so that it has to be reached.
+pub fn uses_syslog() -> bool {
+    SINK.get().is_some_and(|sink| sink.syslog)
+}
+
 /// Says one sentence on standard error, and on /dev/log if `to_syslog`, without having been started: for
 /// errors in the configuration itself.
 pub fn say_at_once(sentence: &str, to_syslog: bool) {

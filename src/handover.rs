@@ -526,6 +526,64 @@ mod tests {
         assert!(Folder::open(&link, owner).unwrap_err().contains("cannot open the folder"));
     }
 
+    /// Each fault by itself, of a file that would do otherwise.
+    #[test]
+    fn what_is_not_of_this_user_alone_is_not_taken() {
+        let (dir, folder) = here();
+        let lock = folder.lock().unwrap().unwrap();
+        let (file, aside) = (dir.path().join("relay/records"), dir.path().join("relay/aside"));
+        let make = || {
+            let estate = Estate::default();
+            leave(&estate, "k", &["one"]);
+            estate.settle(Some((&folder, &lock))).unwrap();
+        };
+        let refused = |what: &str| {
+            let why = folder.take(&lock).unwrap_err().why;
+            assert!(why.contains(what), "{why}");
+            make();
+        };
+        make();
+        assert_eq!(folder.take(&lock).unwrap()[0].records(), 1);
+        make();
+        std::fs::rename(&file, &aside).unwrap();
+        std::os::unix::fs::symlink("aside", &file).unwrap();
+        assert!(folder.take(&lock).is_err(), "a link");
+        let _ = std::fs::remove_file(&file);
+        make();
+        std::fs::remove_file(&aside).unwrap();
+        std::fs::hard_link(&file, &aside).unwrap();
+        refused("not a file of this user alone");
+        std::fs::remove_file(&aside).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        refused("not a file of this user alone");
+        if Uid::effective().is_root() {
+            std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+            refused("not a file of this user alone");
+        }
+        File::options().write(true).open(&file).unwrap().set_len(LARGEST * 2 + 1).unwrap();
+        refused("it is larger than any");
+    }
+
+    #[test]
+    fn what_is_read_is_bounded() {
+        let section = |length: u32| [b"S", &length.to_ne_bytes()[..]].concat();
+        let message = |length: u32| [b"R", &[0; 12][..], &length.to_ne_bytes()].concat();
+        for (bytes, expected) in [
+            (section(LONGEST_KEY + 1), "a key is too long"),
+            (section(0).repeat(MOST_KEYS + 1), "too many destinations"),
+            ([section(0), message(LONGEST_MESSAGE + 1)].concat(), "impossible length"),
+            ([section(0), message(0)].concat(), "impossible length"),
+            (message(1), "belongs to nobody"),
+            (b"X".to_vec(), "it is damaged"),
+        ] {
+            let error = read(&mut &[MAGIC, &bytes[..]].concat()[..]).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        assert!(
+            read(&mut &b"audit-relay handover 2\nE"[..]).unwrap_err().to_string().contains("another version")
+        );
+    }
+
     proptest! {
         #[test]
         fn messages_come_back_as_they_were(texts in proptest::collection::vec("[ -~]{1,200}", 1..50)) {

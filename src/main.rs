@@ -157,6 +157,7 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Dispatcher
     let around = Around {
         file: file_of(&given),
         resolver: known.is_open(),
+        log: diagnostics::uses_syslog(),
         writable: handover.as_ref().map(AsFd::as_fd).into_iter().chain(doors.folder()).collect(),
         clients: doors.listens(),
     };
@@ -226,12 +227,20 @@ fn check(options: Options) -> u8 {
 /// `audit-relay check --confinement`: a process for each attempt, since some are ended for it.
 fn check_confinement(options: &Options) -> u8 {
     let mut out = io::stdout();
-    if let Err(error) = read(options, Uid::effective()) {
-        let _ = writeln!(io::stderr(), "audit-relay: {error}");
-        return CONFIG;
-    }
+    let config = match read(options, Uid::effective()) {
+        Ok(config) => config,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "audit-relay: {error}");
+            return CONFIG;
+        }
+    };
+    let resolver = host::Known::find().is_open();
     let mut all_refused = true;
     for attempt in attempts::ATTEMPTS {
+        if attempt.is_needed(&config, resolver, config.log.may_be_syslog()) {
+            let _ = writeln!(out, "needed   {:<52} this configuration cannot do without", attempt.what);
+            continue;
+        }
         let tried = std::process::Command::new("/proc/self/exe")
             .args(std::env::args_os().skip(1))
             .args(["--attempt", attempt.name])
@@ -274,7 +283,13 @@ fn attempt(options: &Options, name: &str) -> u8 {
         confine::apply(
             &confined,
             &config,
-            Around { file: file_of(options), resolver, writable: Vec::new(), clients: false },
+            Around {
+                file: file_of(options),
+                resolver,
+                log: config.log.may_be_syslog(),
+                writable: Vec::new(),
+                clients: false,
+            },
         )
     });
     if let Err(error) = confined {

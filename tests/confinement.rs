@@ -26,13 +26,11 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// The kernel that these tests were written on has all of it; an older one cannot pass them.
+/// The kernel that these tests were written on has all of it; an older one cannot pass them. Asked is the kernel, by
+/// landlock_create_ruleset(2), which has the same number everywhere, and not what the relay makes of it.
 fn landlock() -> bool {
-    fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| list.contains("landlock"))
-        || run(&["check", "--confinement", "--config", "none", "--confine", "require", "--attempt", "read"])
-            .status
-            .code()
-            == Some(10)
+    let version = ["-e", "exit(syscall(444, 0, 0, 1) > 0 ? 0 : 1)"];
+    Command::new("perl").args(version).status().is_ok_and(|status| status.success())
 }
 
 fn skipped(what: &str) -> bool {
@@ -84,9 +82,13 @@ impl Receiver {
             Self::Plain(sink, _) => drop(sink.wait_for(count)),
             Self::Tls(sink, _) => {
                 let mut connection = sink.accept();
-                let mut bytes = Vec::new();
-                while Framing::Octet.cut(&bytes).0.len() < count {
-                    bytes.extend(connection.read_bytes(1));
+                for _ in 0..count {
+                    let mut length = Vec::new();
+                    while length.last() != Some(&b' ') {
+                        length.extend(connection.read_bytes(1));
+                    }
+                    let length = str::from_utf8(&length).unwrap().trim_end().parse().unwrap();
+                    connection.read_bytes(length);
                 }
             }
             Self::Relp(sink, ..) => sink.wait_for(count),
@@ -155,6 +157,25 @@ fn refusals(trace: &str) -> Vec<&str> {
 
 #[test]
 fn nothing_that_the_relay_does_is_refused() {
+    nothing_is_refused(true);
+}
+
+/// Fewer kinds of sockets, fewer files.
+#[test]
+fn nothing_that_the_relay_does_is_refused_where_no_name_is_looked_up() {
+    if is_root() || !skipped("root, to give the machine a name") {
+        nothing_is_refused(false);
+    }
+}
+
+/// A program on a machine that knows its whole name, and so looks none up.
+fn on_a_named_machine(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--uts", "sh", "-c", "hostname web-1.example.org; exec \"$@\"", "sh"]).arg(program);
+    command
+}
+
+fn nothing_is_refused(by_name: bool) {
     if Command::new("strace").arg("-V").output().is_err() && skipped("strace") {
         return;
     }
@@ -165,7 +186,9 @@ fn nothing_that_the_relay_does_is_refused() {
         let mut arguments = vec!["-f", "-qq", "-o", trace.to_str().unwrap(), binary().to_str().unwrap()];
         let own = receiver.arguments();
         // With a name to look up where there is one, two threads, a handover and a report.
-        let own: Vec<_> = own.iter().map(|word| word.replace("//127.0.0.1:", "//localhost:")).collect();
+        let named =
+            |word: &String| if by_name { word.replace("//127.0.0.1:", "//localhost:") } else { word.clone() };
+        let own: Vec<_> = own.iter().map(named).collect();
         arguments.extend(own.iter().map(String::as_str));
         let options =
             ["--config", "none", "--log", "stderr", "--confine", "require", "--drain-timeout", "5s"];
@@ -183,7 +206,8 @@ fn nothing_that_the_relay_does_is_refused() {
         arguments.extend(["--status", socket.to_str().unwrap(), "--metrics", &port]);
         arguments.extend(["--metrics-file", file.to_str().unwrap(), "--metrics-interval", "1s"]);
         arguments.extend(["--statistics-interval", "1min"]);
-        let mut child = Command::new("strace")
+        let mut strace = if by_name { Command::new("strace") } else { on_a_named_machine("strace") };
+        let mut child = strace
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -216,29 +240,61 @@ fn nothing_that_the_relay_does_is_refused() {
     }
 }
 
+/// All attempts as `check --confinement` makes them for a relay to `to`. As root on a machine that knows its whole name,
+/// so that none has to be looked up.
+fn attempts(to: &str, log: &str, how: &str) -> (Option<i32>, String) {
+    let mut command = if is_root() { on_a_named_machine(binary()) } else { Command::new(binary()) };
+    let output = command
+        .args(["check", "--confinement", "--config", "none", "--hostname", "h"])
+        .args(["--to", to, "--log", log, "--confine", how])
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// The kinds of sockets are told by their numbers alone, so an old kernel can shut them too.
+#[test]
+fn sockets_are_to_be_had_of_the_kinds_that_are_configured_and_of_no_other() {
+    const KINDS: [&str; 3] = ["send over UDP", "send to a local socket", "connect to a local service"];
+    if !is_root() && skipped("root, to give the machine a name") || !landlock() && skipped("Landlock") {
+        return;
+    }
+    for (to, log, needed) in [
+        ("stdout:", "stderr", &[][..]),
+        ("stdout:", "syslog", &["send to a local socket"]),
+        ("unix:/dev/log", "none", &["send to a local socket"]),
+        ("unix-stream:/run/s", "none", &["connect to a local service"]),
+        ("udp://127.0.0.1", "none", &["send over UDP"]),
+        ("relp://127.0.0.1:601", "none", &[]),
+        ("udp://logs.example.org", "none", &["send over UDP", "connect to a local service"]),
+        ("udp://logs.example.org", "auto", &KINDS),
+    ] {
+        let (status, said) = attempts(to, log, "require");
+        assert_eq!(status, Some(0), "{to}: {said}");
+        for line in said.lines() {
+            let kind = KINDS.iter().find(|kind| line.contains(*kind));
+            let word = if kind.is_some_and(|kind| needed.contains(kind)) { "needed" } else { "refused" };
+            assert!(line.starts_with(word), "{to}, log {log}: {line}");
+        }
+        assert_eq!(said.lines().count(), 22);
+        let nameless = said.lines().find(|line| line.contains("without a file")).unwrap();
+        // Landlock's word where seccomp has nothing against the socket.
+        let stream = needed.contains(&"connect to a local service");
+        assert_eq!(nameless.contains("not permitted"), stream, "{to}: {nameless}");
+    }
+}
+
 #[test]
 fn everything_else_is_refused_and_only_by_confinement() {
     if !landlock() && skipped("Landlock") {
         return;
     }
-    let check = |how: &str| {
-        let output = run(&[
-            "check",
-            "--confinement",
-            "--config",
-            "none",
-            "--hostname",
-            "h",
-            "--to",
-            "tcp://127.0.0.1:601",
-            "--confine",
-            how,
-        ]);
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
+    let check = |how: &str| attempts("tcp://127.0.0.1:601", "stderr", how);
     let (status, said) = check("require");
     assert_eq!(status, Some(0), "{said}");
-    assert!(said.lines().count() == 18 && said.lines().all(|line| line.starts_with("refused")), "{said}");
+    assert_eq!(said.lines().count(), 22, "{said}");
+    let as_it_should = |line: &str| line.starts_with("refused") || !is_root() && line.starts_with("needed");
+    assert!(said.lines().all(as_it_should), "{said}");
     assert!(said.contains("not dumpable, limit 0"), "the state is read, not the refusal to say: {said}");
     // What tries must be able to succeed. Capabilities and the like stand guard over the others in any case.
     let (status, said) = check("off");
@@ -252,6 +308,10 @@ fn everything_else_is_refused_and_only_by_confinement() {
         "take TCP connections",
         "connect by sending",
         "connect by Multipath TCP",
+        "send over UDP",
+        "send to a local socket",
+        "connect to a local service",
+        "connect to a service without a file",
         "have the kernel signal another process",
         "change its limits",
         "speak with the kernel's audit",
@@ -263,10 +323,34 @@ fn everything_else_is_refused_and_only_by_confinement() {
     }
 }
 
+/// Two stand guard over each. Where calls are only logged, one of them is alone.
+#[test]
+fn new_code_and_dumps_are_shut_by_the_process_itself_too() {
+    if !landlock() && skipped("Landlock") {
+        return;
+    }
+    let attempt = |name: &str, confine: &str, user: &str| {
+        let mut arguments = vec!["check", "--confinement", "--config", "none", "--to", "stdout:"];
+        arguments.extend(["--attempt", name, "--confine", confine]);
+        if is_root() {
+            arguments.extend(["--user", user]);
+        }
+        let output = run(&arguments);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let (status, said) = attempt("code", "log", "nobody");
+    assert!(status == Some(10) && said.starts_with("Permission denied"), "PR_SET_MDWE: {status:?} {said}");
+    let (status, said) = attempt("code", "require", "nobody");
+    assert!(status == Some(10) && said.starts_with("Function not implemented"), "seccomp: {status:?} {said}");
+    // Who becomes another user is not dumpable by that alone; who stays root would be.
+    assert_eq!(attempt("dump", "log", "root"), (Some(10), "not dumpable, limit 0".to_owned()));
+    assert_eq!(attempt("dump", "off", "root"), (Some(0), String::new()));
+}
+
 #[test]
 fn a_reload_that_needs_more_is_refused_and_one_that_does_not_is_not() {
     let (first, second) = (Sink::tcp(Framing::Octet), Sink::tcp(Framing::Octet));
-    let third = Sink::udp("127.0.0.1");
+    let (third, fourth, local) = (Sink::udp("127.0.0.1"), Sink::udp("127.0.0.1"), Sink::unix());
     let dir = temp_dir();
     let file = dir.path().join("relay.toml");
     let write = |text: &str| {
@@ -280,30 +364,32 @@ fn a_reload_that_needs_more_is_refused_and_one_that_does_not_is_not() {
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    write(&format!("to = [\"{}\"]\n", first.url));
+    write(&format!("to = [\"{}\", \"{}\"]\n", first.url, third.url));
     let (relay, mut feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
     feed.write(&line(1, 0));
     first.wait_for(1);
+    third.wait_for(1);
     write(&format!("to = [\"{}\", \"{}\"]\n", first.url, second.url));
     relay.signal(Signal::SIGHUP);
     wait_until("the reload is refused", || {
         let said = relay.said();
         said.contains("reload: it needs TCP port") && said.contains("start the relay again")
     });
-    let many: Vec<_> = (1..19).map(|port| format!("\"udp://127.0.0.1:{port}\"")).collect();
+    let many: Vec<_> = (1..20).map(|port| format!("\"udp://127.0.0.1:{port}\"")).collect();
     for (more, expected) in [
         (format!("to = [{}]\n", many.join(", ")), "descriptors for so many more receivers"),
+        (format!("to = [\"{}\"]\n", local.url), "it needs local datagram sockets"),
         (format!("to = [\"{}\"]\nqueue-size = \"2GiB\"\n", first.url), "memory for so much larger queues"),
     ] {
         write(&more);
         relay.signal(Signal::SIGHUP);
         wait_until("the reload is refused", || relay.said().contains(expected));
     }
-    write(&format!("to = [\"{}\", \"{}\"]\n", first.url, third.url));
+    write(&format!("to = [\"{}\", \"{}\"]\n", first.url, fourth.url));
     relay.signal(Signal::SIGHUP);
     wait_until("the reload is taken", || relay.said().contains("the configuration was read again"));
     feed.write(&line(2, 0));
-    assert_eq!((first.wait_for(2).len(), third.wait_for(1).len()), (2, 1));
+    assert_eq!((first.wait_for(2).len(), fourth.wait_for(1).len()), (2, 1));
     feed.close();
     relay.exit_after_reload();
 }

@@ -255,7 +255,12 @@ fn full_run() {
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         chown(&folder, Some(65534), Some(65534)).unwrap();
-        for (records, full) in [(20, false), (300, false), (20, true)] {
+        // The second becomes what takes three quarters of the room: half of it is left to others.
+        let mut three_quarters = 0;
+        for (case, (records, full)) in
+            [(20, false), (0, false), (300, false), (20, true)].into_iter().enumerate()
+        {
+            let records = if case == 1 { three_quarters } else { records };
             let setup = under_handover(&format!("tcp://{}", port.address()), &folder)
                 .options(&["--drain-timeout", "50ms"])
                 .report_to(&report);
@@ -281,6 +286,14 @@ fn full_run() {
             }
             assert_eq!(exit.said.contains("cannot write into"), full, "{}", exit.said);
             assert!(!folder.join("records.new").exists());
+            if case == 0 {
+                let size = fs::metadata(folder.join("records")).unwrap().len() / records;
+                fs::remove_file(folder.join("records")).unwrap();
+                let free = nix::sys::statvfs::statvfs(dir).unwrap();
+                three_quarters =
+                    (free.blocks_available() * free.fragment_size() * 3 / 4 / size).try_into().unwrap();
+                assert!((40..300).contains(&three_quarters), "{three_quarters}");
+            }
             let _ = fs::remove_file(folder.join("records"));
         }
     });

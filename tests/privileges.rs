@@ -96,6 +96,8 @@ fn a_configuration_that_others_could_exchange_is_refused() {
     fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
     set_mode(&huge, 0o644);
     refuses(&check(&huge), 78, &["is larger than"]);
+    // The files of /proc say that they are empty.
+    refuses(&check(Path::new("/proc/version")), 78, &["has grown while it was read"]);
     let ring = folder.join("ring");
     symlink("ring", &ring).unwrap();
     refuses(&check(&ring), 78, &["cannot read configuration"]);

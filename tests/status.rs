@@ -255,8 +255,26 @@ fn clients_that_say_nothing_read_nothing_or_never_end_hold_up_no_record_and_are_
             String::from_utf8_lossy(&rest)
         );
     }
+    assert!(start.elapsed() < PATIENCE, "they are sent away, and not waited for");
     feed.close();
     assert_eq!(relay.exit().number("/read"), 1000);
+}
+
+#[test]
+fn no_more_than_eight_are_listened_to_at_a_time() {
+    let dir = temp_dir();
+    let sink = Sink::tcp(Framing::Octet);
+    let (setup, socket) = seen(&sink.url, &[], dir.path());
+    let (relay, feed) = setup.by_hand();
+    let mut silent: Vec<_> = (0..8).map(|_| connect(&socket, b"")).collect();
+    let mut ninth = connect(&socket, b"json\n");
+    ninth.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut answer = [0; 1];
+    assert_eq!(ninth.read(&mut answer).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it has to wait");
+    silent.pop();
+    assert_eq!(ninth.read(&mut answer).unwrap(), 1, "one has left");
+    feed.close();
+    relay.exit();
 }
 
 #[test]

@@ -224,6 +224,17 @@ fn a_pinned_certificate_that_has_ended_is_refused() {
     refuses(&bad, &["--tls-pin", &pins], "has ended", |sink| sink.present(&stage.good));
 }
 
+/// A certificate is public: whoever has seen one can show it.
+#[test]
+fn a_server_without_the_key_of_its_certificate_is_refused() {
+    let stage = Stage::new();
+    let thief = stage.good.with_key_of(&stage.pki.server("thief", Kind::Good));
+    let pin = stage.good.pin();
+    for options in [["--tls-ca", &stage.ca], ["--tls-pin", &pin]] {
+        refuses(&thief, &options, "ignature", |sink| sink.present(&stage.good));
+    }
+}
+
 #[test]
 fn where_both_are_asked_for_neither_pin_nor_authority_is_enough() {
     let stage = Stage::new();

@@ -445,6 +445,16 @@ mod tests {
     }
 
     #[test]
+    fn a_size_beyond_the_longest_payload_is_no_frame() {
+        let giant = [&b"type=X msg=audit(1.001:1): "[..], &[b'a'; MAX_PAYLOAD - 26]].concat();
+        assert_eq!(giant.len(), MAX_PAYLOAD + 1);
+        let stream = [exact(1, 1300, B), exact(1, 1300, &giant), exact(1, 1300, B)].concat();
+        let got = run(InputForm::BinaryExact, &stream, &[]);
+        assert_eq!(got.texts, [B, B]);
+        assert_eq!(got.skipped, HEADER + giant.len());
+    }
+
+    #[test]
     fn a_stream_that_ends_inside_a_frame_still_gives_what_arrived() {
         let stream = [exact(0, 1200, A), exact(1, 1300, B)].concat();
         let got = run(InputForm::Auto, &stream[..stream.len() - 5], &[]);

@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -18,6 +19,9 @@ use nix::sys::signal::kill;
 use nix::unistd::{Uid, execv, getppid, setuid};
 use socket2::{Domain, Socket, Type};
 
+use super::calls::Sockets;
+use super::needs::Needs;
+use crate::config::Config;
 use crate::sys;
 
 /// One attempt.
@@ -28,6 +32,8 @@ pub struct Attempt {
     /// To people.
     pub what: &'static str,
     make: fn(&Before) -> io::Result<()>,
+    /// Some configurations have a use for it.
+    useful: fn(&Sockets) -> bool,
     /// The answers that are refusals; with any other it could not be tried. None: the process has to be ended.
     refusals: &'static [i32],
 }
@@ -37,6 +43,8 @@ pub struct Attempt {
 pub struct Before {
     program: PathBuf,
     outside: PathBuf,
+    /// Somebody who listens under a name that is in no folder.
+    abstract_name: Option<(UnixListener, UnixAddr)>,
 }
 
 impl Before {
@@ -46,6 +54,12 @@ impl Before {
         Self {
             program,
             outside: std::env::temp_dir().join(format!("audit-relay-attempt-{}", std::process::id())),
+            abstract_name: UnixAddr::from_abstract_name(format!(
+                "audit-relay-attempt-{}",
+                std::process::id()
+            ))
+            .and_then(|name| Ok((UnixListener::bind_addr(&name)?, name)))
+            .ok(),
         }
     }
 }
@@ -54,6 +68,11 @@ impl Attempt {
     /// The one called `name`.
     pub fn find(name: &str) -> Option<&'static Self> {
         ATTEMPTS.iter().find(|attempt| attempt.name == name)
+    }
+
+    /// True if a relay with `config` does the same in its daily work; see [`super::Around`] for the others.
+    pub fn is_needed(&self, config: &Config, resolver: bool, log: bool) -> bool {
+        (self.useful)(&Needs::of(config, None, resolver, log).sockets)
     }
 
     /// Tries it.
@@ -76,10 +95,28 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("process", "start a process", |_| Command::new("/bin/true").status().map(drop), &[libc::ENOSYS]),
     attempt("read", "read another file", |before| File::open(&before.program).map(drop), &[libc::EACCES]),
     attempt("write", "write another file", write, &[libc::EACCES]),
-    attempt("connect", "connect to another TCP port", connect, &[libc::EACCES]),
+    attempt("connect", "connect to another TCP port", connect, &[libc::EACCES, libc::ENOSYS]),
     attempt("listen", "take TCP connections", listen, &[libc::EACCES, libc::ENOSYS]),
     attempt("fastopen", "connect by sending (TCP Fast Open)", fastopen, &[libc::ENOSYS]),
     attempt("mptcp", "connect by Multipath TCP", |_| sys::mptcp_socket(), &[libc::ENOSYS]),
+    Attempt {
+        useful: |sockets| sockets.udp,
+        ..attempt(
+            "udp",
+            "send over UDP",
+            |_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map(drop),
+            &[libc::ENOSYS],
+        )
+    },
+    Attempt {
+        useful: |sockets| sockets.local,
+        ..attempt("local", "send to a local socket", |_| UnixDatagram::unbound().map(drop), &[libc::ENOSYS])
+    },
+    Attempt {
+        useful: |sockets| sockets.local_stream,
+        ..attempt("service", "connect to a local service", service, &[libc::ENOSYS])
+    },
+    attempt("abstract", "connect to a service without a file", nameless, &[libc::EPERM, libc::ENOSYS]),
     attempt("raw", "open a raw or packet socket", |_| sys::packet_socket(), &[libc::ENOSYS, libc::EPERM]),
     attempt("audit", "speak with the kernel's audit", |_| sys::audit_socket(), &[libc::ENOSYS]),
     attempt("signal", "signal another process", |_| Ok(kill(getppid(), None)?), &[libc::EPERM]),
@@ -103,7 +140,7 @@ const fn attempt(
     make: fn(&Before) -> io::Result<()>,
     refusals: &'static [i32],
 ) -> Attempt {
-    Attempt { name, what, make, refusals }
+    Attempt { name, what, make, useful: |_| false, refusals }
 }
 
 fn listen(_before: &Before) -> io::Result<()> {
@@ -128,7 +165,10 @@ fn fastopen(_before: &Before) -> io::Result<()> {
 }
 
 fn reached(tried: io::Result<()>) -> io::Result<()> {
-    tried.or_else(|error| if error.kind() == io::ErrorKind::ConnectionRefused { Ok(()) } else { Err(error) })
+    let nobody = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    };
+    tried.or_else(|error| if nobody(&error) { Ok(()) } else { Err(error) })
 }
 
 /// Only whether it may: signal 0.
@@ -136,9 +176,22 @@ fn signal_thread(_before: &Before) -> io::Result<()> {
     sys::signal_thread(getppid(), 0)
 }
 
-/// The signal would come with the socket's first input, of which there is none.
+/// Nobody listens there; that answer is as good as a connection.
+fn service(_before: &Before) -> io::Result<()> {
+    reached(UnixStream::connect("/nobody/listens/here").map(drop))
+}
+
+/// It was bound before confinement, and so by somebody outside.
+fn nameless(before: &Before) -> io::Result<()> {
+    match &before.abstract_name {
+        Some((_, name)) => UnixStream::connect_addr(name).map(drop),
+        None => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// The signal would come with the first input, of which there is none: it is /dev/null.
 fn owner(_before: &Before) -> io::Result<()> {
-    sys::signal_on_input(UnixDatagram::unbound()?.as_fd(), getppid())
+    sys::signal_on_input(io::stdin().as_fd(), getppid())
 }
 
 /// To what it is.

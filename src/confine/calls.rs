@@ -49,6 +49,11 @@ const fn has(at: u8, bits: u32) -> Argument {
     Argument { at, is: Value::Bits { mask: bits, is: bits } }
 }
 
+/// The second argument of socket(2), without SOCK_CLOEXEC and SOCK_NONBLOCK.
+const fn kind(kind: u32) -> Argument {
+    Argument { at: 1, is: Value::Bits { mask: 0xf, is: kind } }
+}
+
 const fn null(at: u8) -> Argument {
     Argument { at, is: Value::Null }
 }
@@ -74,6 +79,8 @@ const AF_UNIX: u32 = 1;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 const AF_NETLINK: u32 = 16;
+const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 const MSG_FASTOPEN: u32 = 0x2000_0000;
@@ -113,18 +120,6 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_close => "everything",
     SYS_lseek => "the report, written in place",
     // Sockets.
-    SYS_socket when &[
-        &[is(0, AF_UNIX)],
-        // TCP and UDP. MPTCP connects without asking Landlock.
-        &[is(0, AF_INET), is(2, 0)],
-        &[is(0, AF_INET), is(2, TCP)],
-        &[is(0, AF_INET), is(2, UDP)],
-        &[is(0, AF_INET6), is(2, 0)],
-        &[is(0, AF_INET6), is(2, TCP)],
-        &[is(0, AF_INET6), is(2, UDP)],
-        // Not NETLINK_AUDIT, nor any other.
-        &[is(0, AF_NETLINK), is(2, NETLINK_ROUTE)],
-    ] => "connections; glibc asking which address families there are",
     SYS_connect => "connections; DNS",
     SYS_bind => "UDP; glibc's netlink socket",
     SYS_getsockname => "glibc's netlink socket; sorting of addresses",
@@ -237,6 +232,68 @@ pub(super) const ALLOWED: &[Call] = calls! {
     SYS_getrandom => "TLS; glibc; hash maps",
 };
 
+/// Kinds of sockets that can be made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Sockets {
+    /// Over TCP.
+    pub(super) tcp: bool,
+    /// Over UDP.
+    pub(super) udp: bool,
+    /// Local ones, for datagrams: /dev/log.
+    pub(super) local: bool,
+    /// Local ones, for streams: most services of a machine listen at such.
+    pub(super) local_stream: bool,
+    /// To the kernel, about addresses and routes.
+    pub(super) route: bool,
+}
+
+impl Sockets {
+    /// What `other` has and we have not, in words.
+    pub(super) fn lacking(self, other: Self) -> Option<&'static str> {
+        [
+            (self.tcp, other.tcp, "TCP"),
+            (self.udp, other.udp, "UDP"),
+            (self.local, other.local, "local datagram sockets"),
+            (self.local_stream, other.local_stream, "local stream sockets"),
+            (self.route, other.route, "name look-ups"),
+        ]
+        .into_iter()
+        .find_map(|(ours, theirs, what)| (theirs && !ours).then_some(what))
+    }
+
+    /// Beside [`ALLOWED`]; `None` if there is no kind at all.
+    fn rules(self) -> Result<Option<Vec<SeccompRule>>, seccompiler::BackendError> {
+        let rules: Result<Vec<_>, _> = SOCKETS
+            .iter()
+            .filter(|(kind, _)| kind(&self))
+            .map(|(_, all)| {
+                all.iter().map(Argument::condition).collect::<Result<_, _>>().and_then(SeccompRule::new)
+            })
+            .collect();
+        // No rule would mean: whatever the arguments are.
+        rules.map(|rules| (!rules.is_empty()).then_some(rules))
+    }
+}
+
+/// Whether a relay makes sockets of a kind, and what the arguments of socket(2) are then.
+type Kind = (fn(&Sockets) -> bool, &'static [Argument]);
+
+/// socket(2), by kind: connections; DNS; glibc asking which address families there are. No protocol but TCP and UDP:
+/// MPTCP connects without asking Landlock. Of netlink's, not NETLINK_AUDIT, nor any other.
+const SOCKETS: &[Kind] = &[
+    (|kinds| kinds.tcp, &[is(0, AF_INET), kind(SOCK_STREAM), is(2, 0)]),
+    (|kinds| kinds.tcp, &[is(0, AF_INET), kind(SOCK_STREAM), is(2, TCP)]),
+    (|kinds| kinds.tcp, &[is(0, AF_INET6), kind(SOCK_STREAM), is(2, 0)]),
+    (|kinds| kinds.tcp, &[is(0, AF_INET6), kind(SOCK_STREAM), is(2, TCP)]),
+    (|kinds| kinds.udp, &[is(0, AF_INET), kind(SOCK_DGRAM), is(2, 0)]),
+    (|kinds| kinds.udp, &[is(0, AF_INET), kind(SOCK_DGRAM), is(2, UDP)]),
+    (|kinds| kinds.udp, &[is(0, AF_INET6), kind(SOCK_DGRAM), is(2, 0)]),
+    (|kinds| kinds.udp, &[is(0, AF_INET6), kind(SOCK_DGRAM), is(2, UDP)]),
+    (|kinds| kinds.local, &[is(0, AF_UNIX), kind(SOCK_DGRAM)]),
+    (|kinds| kinds.local_stream, &[is(0, AF_UNIX), kind(SOCK_STREAM)]),
+    (|kinds| kinds.route, &[is(0, AF_NETLINK), is(2, NETLINK_ROUTE)]),
+];
+
 /// In place of the same call in [`ALLOWED`] where names are looked up: modules of the name service are libraries.
 const LIBRARIES: &[Call] = calls! {
     SYS_mmap when &[&[lacks(2, PROT_EXEC)], &[lacks(2, PROT_WRITE)]] => "memory; libraries of the name service",
@@ -282,11 +339,16 @@ pub(super) struct Filter {
 }
 
 /// The filters of `mode`, in the order in which they are to be installed. `names`: names are looked up; `clients`: some
-/// are taken.
+/// are taken; `sockets`: those that can be made.
 ///
 /// # Errors
 /// This processor is none that filters can be made for.
-pub(super) fn filters(mode: Mode, names: bool, clients: bool) -> Result<Vec<Filter>, String> {
+pub(super) fn filters(
+    mode: Mode,
+    names: bool,
+    clients: bool,
+    sockets: Sockets,
+) -> Result<Vec<Filter>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{error}");
     let arch =
         || std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| failed(&error));
@@ -306,6 +368,9 @@ pub(super) fn filters(mode: Mode, names: bool, clients: bool) -> Result<Vec<Filt
             rules.push(rule);
         }
         allowed.insert(call.number, rules);
+    }
+    if let Some(rules) = sockets.rules().map_err(|error| failed(&error))? {
+        allowed.insert(libc::SYS_socket, rules);
     }
     let unknown = || SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let refused = if mode == Mode::Enforce { unknown() } else { SeccompAction::Log };
@@ -333,25 +398,4 @@ impl Argument {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_call_stands_once_with_its_reason() {
-        let numbers: BTreeSet<_> = ALLOWED.iter().map(|call| call.number).collect();
-        assert_eq!(numbers.len(), ALLOWED.len());
-        for call in ALLOWED.iter().chain(CLIENTS) {
-            assert!(!call.who.is_empty() && !FATAL.contains(&call.number), "{}", call.name);
-        }
-        assert_eq!(FATAL.iter().collect::<BTreeSet<_>>().len(), FATAL.len());
-    }
-
-    #[test]
-    fn filters_can_be_made_for_this_processor() {
-        for names in [true, false] {
-            assert_eq!(filters(Mode::Enforce, names, !names).unwrap().len(), 3);
-            assert_eq!(filters(Mode::Log, names, names).unwrap().len(), 2);
-        }
-    }
-}
+mod tests;

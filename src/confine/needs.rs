@@ -1,4 +1,4 @@
-//! Which files and ports a configuration needs while it runs.
+//! Which files, ports and sockets a configuration needs while it runs.
 //!
 //! Law: looks at the configuration and at nothing else; opens no file.
 
@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::calls::Sockets;
 use crate::config::Config;
 use crate::output::service::{Authorities, Target};
 
-/// Files and ports.
+/// Files, ports, sockets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Needs {
     /// Files that are read again later. They are replaced by renaming, so it is their folders that matter.
@@ -20,12 +21,16 @@ pub(super) struct Needs {
     pub(super) authorities: bool,
     /// TCP ports that connections go to.
     pub(super) ports: BTreeSet<u16>,
+    /// Kinds of sockets that are made.
+    pub(super) sockets: Sockets,
 }
 
 impl Needs {
-    /// What `config` needs, read from `file`; `resolver`: this host's own name has to be looked up.
-    pub(super) fn of(config: &Config, file: Option<&Path>, resolver: bool) -> Self {
+    /// What `config` needs, read from `file`; `resolver`: this host's own name has to be looked up; `log`: what the
+    /// relay says of itself goes to /dev/log.
+    pub(super) fn of(config: &Config, file: Option<&Path>, resolver: bool, log: bool) -> Self {
         let mut needs = Self { names: resolver, ..Self::default() };
+        needs.sockets.local = log;
         needs.files.extend(file.map(Path::to_path_buf));
         for destination in &config.destinations {
             for member in destination.route.members() {
@@ -35,10 +40,16 @@ impl Needs {
                     | Target::Relp(host, port)
                     | Target::Relps(host, port) => {
                         needs.ports.insert(*port);
+                        needs.sockets.tcp = true;
                         needs.names |= host.parse::<IpAddr>().is_err();
                     }
-                    Target::Udp(host, _) => needs.names |= host.parse::<IpAddr>().is_err(),
-                    Target::Unix(_) | Target::UnixStream(_) | Target::Stdout => {}
+                    Target::Udp(host, _) => {
+                        needs.sockets.udp = true;
+                        needs.names |= host.parse::<IpAddr>().is_err();
+                    }
+                    Target::Unix(_) => needs.sockets.local = true,
+                    Target::UnixStream(_) => needs.sockets.local_stream = true,
+                    Target::Stdout => {}
                 }
             }
             if destination.route.any(Target::is_over_tls) {
@@ -56,6 +67,9 @@ impl Needs {
         if needs.names {
             // An answer that does not fit a datagram comes over TCP (RFC 7766).
             needs.ports.insert(53);
+            // nscd, sssd and systemd-resolved are asked over a stream.
+            let local = needs.sockets.local;
+            needs.sockets = Sockets { tcp: true, udp: true, local, local_stream: true, route: true };
         }
         needs
     }
@@ -63,14 +77,17 @@ impl Needs {
     /// What `other` needs and we do not, in words; `None` if that is nothing. `open` says whether a file lies in a
     /// folder that is open.
     pub(super) fn lacking(&self, other: &Self, open: impl Fn(&Path) -> bool) -> Option<String> {
+        if other.names && !self.names {
+            return Some("name look-ups".to_owned());
+        }
         if let Some(port) = other.ports.difference(&self.ports).next() {
             return Some(format!("TCP port {port}"));
         }
+        if let Some(what) = self.sockets.lacking(other.sockets) {
+            return Some(what.to_owned());
+        }
         if let Some(file) = other.files.iter().find(|file| !open(file)) {
             return Some(format!("the folder of {}", file.display()));
-        }
-        if other.names && !self.names {
-            return Some("name look-ups".to_owned());
         }
         (other.authorities && !self.authorities).then(|| "the system's list of authorities".to_owned())
     }
@@ -83,7 +100,7 @@ mod tests {
 
     fn needs(text: &str) -> Needs {
         let settings: Settings = toml::from_str(text).unwrap();
-        Needs::of(&settings.validate().unwrap(), Some(Path::new("/etc/audit-relay.toml")), false)
+        Needs::of(&settings.validate().unwrap(), Some(Path::new("/etc/audit-relay.toml")), false, false)
     }
 
     #[test]
@@ -102,8 +119,27 @@ mod tests {
         let named = needs("hostname = \"h\"\nto = [\"relps://logs:20514\"]\n");
         assert_eq!((named.names, named.authorities), (true, true));
         assert_eq!(named.ports.iter().copied().collect::<Vec<_>>(), [53, 20514]);
-        let unnamed = Needs::of(&Settings::default().validate().unwrap(), None, true);
+        let unnamed = Needs::of(&Settings::default().validate().unwrap(), None, true, false);
         assert!(unnamed.names && unnamed.ports.contains(&53), "this host's own");
+    }
+
+    #[test]
+    fn only_sockets_of_kinds_that_are_configured_are_needed() {
+        let none = Sockets::default();
+        for (to, expected) in [
+            ("stdout:", none),
+            ("tcp://127.0.0.1:7000", Sockets { tcp: true, ..none }),
+            ("relps://[::1]:7000", Sockets { tcp: true, ..none }),
+            ("udp://127.0.0.1", Sockets { udp: true, ..none }),
+            ("unix:/dev/log", Sockets { local: true, ..none }),
+            ("unix-stream:/run/s", Sockets { local_stream: true, ..none }),
+            ("udp://logs", Sockets { local: false, tcp: true, udp: true, local_stream: true, route: true }),
+        ] {
+            assert_eq!(needs(&format!("hostname = \"h\"\nto = [\"{to}\"]\n")).sockets, expected, "{to}");
+        }
+        let config = Settings { to: Some(vec!["stdout:".to_owned()]), ..Settings::default() };
+        let said = Needs::of(&config.validate().unwrap(), None, false, true);
+        assert_eq!(said.sockets, Sockets { local: true, ..none }, "the relay's own words");
     }
 
     #[test]
@@ -111,11 +147,14 @@ mod tests {
         let open = |file: &Path| file.starts_with("/etc");
         let old = needs("hostname = \"h\"\nto = [\"tcp://127.0.0.1:7000\"]\n");
         for (text, expected) in [
-            ("to = [\"tcp://127.0.0.1:7000\", \"udp://127.0.0.1:99\"]", None),
+            ("facility = \"auth\"\nto = [\"relp://127.0.0.1:7000\"]", None),
+            ("to = [\"tcp://127.0.0.1:7000\", \"udp://127.0.0.1:99\"]", Some("UDP")),
+            ("to = [\"unix:/dev/log\"]", Some("local datagram sockets")),
+            ("to = [\"unix-stream:/run/s\"]", Some("local stream sockets")),
             ("to = [\"tcp://127.0.0.1:7001\"]", Some("TCP port 7001")),
             ("to = [\"tls://127.0.0.1:7000\"]\ntls-ca = \"/srv/ca.pem\"", Some("the folder of /srv/ca.pem")),
             ("to = [\"tls://127.0.0.1:7000\"]", Some("the system's list of authorities")),
-            ("to = [\"udp://logs\"]", Some("TCP port 53")),
+            ("to = [\"udp://logs\"]", Some("name look-ups")),
         ] {
             let new = needs(&format!("hostname = \"h\"\n{text}\n"));
             assert_eq!(old.lacking(&new, open).as_deref(), expected, "{text}");

@@ -181,6 +181,17 @@ impl Pki {
 }
 
 impl Identity {
+    /// This certificate with another's key: what a thief of certificates, which are public, would have.
+    pub(crate) fn with_key_of(&self, other: &Self) -> Self {
+        Self {
+            certificate: self.certificate.clone(),
+            key: other.key.clone(),
+            serial: self.serial,
+            der: self.der.clone(),
+            key_der: other.key_der.clone(),
+        }
+    }
+
     /// SHA-256 of the certificate, as `--tls-pin` takes it.
     pub(crate) fn pin(&self) -> String {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.der);

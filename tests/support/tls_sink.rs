@@ -12,6 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CipherSuite, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
     SupportedProtocolVersion,
@@ -188,7 +189,10 @@ fn configure(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    Arc::new(builder.with_single_cert(server.chain(), server.key()).unwrap())
+    // Not `with_single_cert`, which looks whether the key is the certificate's.
+    let key = aws_lc_rs::sign::any_supported_type(&server.key()).unwrap();
+    let shown = CertifiedKey::new(server.chain(), key);
+    Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(shown))))
 }
 
 impl TlsConnection {
