@@ -224,6 +224,7 @@ mod tests {
             (b"a\x1dAUID=\"root\"", b"a AUID=\"root\""),
             (b"two\x1d\x1dmarks", b"two  marks"),
             (b"line\nend\r", b"line end#015"),
+            (b"two\nlines", b"two lines"),
             (b"tab\tnul\0esc\x1b[2J del\x7f", b"tab\tnul#000esc#033[2J del#177"),
             ("gr\u{fc}n \u{1f980}".as_bytes(), "gr\u{fc}n \u{1f980}".as_bytes()),
             // CSI as one C1 character, and as the lone byte that is not UTF-8.
