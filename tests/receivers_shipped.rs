@@ -52,6 +52,10 @@ fn every_file_has_a_test() {
     let mut shipped = Vec::new();
     for folder in fs::read_dir(root).unwrap() {
         let folder = folder.unwrap();
+        // Fluent Bit's, which no registry has: tests/receivers_fluent_bit.rs.
+        if folder.file_name() == "fluent-bit" {
+            continue;
+        }
         for file in fs::read_dir(folder.path()).unwrap() {
             let name = |name: std::ffi::OsString| name.into_string().unwrap();
             shipped.push(format!("{}/{}", name(folder.file_name()), name(file.unwrap().file_name())));
