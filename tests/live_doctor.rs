@@ -27,14 +27,13 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
 use serde_json::Value;
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 6] = [
     Need::Root,
     Need::Program("auditd"),
     Need::Program("auditctl"),
     Need::Program("rsyslogd"),
     Need::Program("setpriv"),
     Need::Program("nsenter"),
-    Need::Program("prlimit"),
 ];
 
 /// A rule that nothing here sets off: a record would make auditd look after its plugins.
@@ -166,21 +165,6 @@ fn live_traps(system: System) {
     auditctl(&["-D"]);
     rig.names("no-rules", "no rules");
     rig.kernel.load(&[QUIET_RULE.to_owned()]);
-
-    // A limit as auditd's service may hand it down.
-    let pid = rig.auditd.relay();
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    let files: Vec<_> = files.split_whitespace().collect();
-    let limit = |soft: &str| {
-        let nofile = format!("--nofile={soft}:{}", files[1]);
-        let done = command("prlimit").args(["--pid", &pid.to_string(), &nofile]).status().unwrap();
-        assert!(done.success(), "prlimit: {done}");
-    };
-    limit("64");
-    rig.names("limits", "may open 64 files");
-    limit(files[0]);
-    rig.is_silent();
 
     // A second reader of the kernel's records: this test. What it is, is a note.
     {
