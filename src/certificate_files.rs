@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use crate::certificate::{self, Facts, Fingerprint, make, sha1_fingerprint};
 use crate::syslog::civil_date;
 
-/// Makes `out`.pem and `out`.key for `names`, good for `days`, and says what to do with them.
+/// Makes `out`.pem and `out`.key, for `names`, good for `days`, and says what to do with them.
 ///
 /// # Errors
 /// A sentence: a file is there already or cannot be written, or a name cannot stand in a certificate.
@@ -104,8 +104,10 @@ fn describe(text: &mut String, der: &[u8]) -> Result<(), String> {
 }
 
 /// `logs.example.org` and `pem` make `logs.example.org.pem`: the last part of a host name is no extension.
+/// `logs`, `logs.pem` and `logs.key` are one name; `logs.example` is no extension.
 fn with_extension(out: &Path, extension: &str) -> PathBuf {
-    let mut name = out.as_os_str().to_owned();
+    let is_ours = out.extension().is_some_and(|known| known == "pem" || known == "key");
+    let mut name = if is_ours { out.with_extension("") } else { out.to_owned() }.into_os_string();
     name.push(".");
     name.push(extension);
     name.into()
@@ -141,6 +143,15 @@ mod tests {
         assert!(said.contains(&shown) && shown.contains("names        logs.example.org\n"), "{shown}");
         assert!(shown.contains("fingerprint  sha-256:"));
         assert!(new(&out, &names, 10).unwrap_err().contains("is there already"));
+        // As README has it: one line, and the pin is what stands behind the word.
+        let pins: Vec<_> = shown.lines().filter_map(|line| line.strip_prefix("fingerprint")).collect();
+        assert!(matches!(pins[..], [pin] if Fingerprint::read(pin.trim()).is_ok()), "{shown}");
+        // Either file's name is as good as the name without its ending.
+        for (named, made) in [("a.pem", "a"), ("b.key", "b"), ("c.crt", "c.crt")] {
+            new(&dir.path().join(named), &names, 10).unwrap();
+            let there = |ending: &str| dir.path().join(format!("{made}.{ending}")).exists();
+            assert!(there("pem") && there("key"), "{named}");
+        }
         assert!(show(&dir.path().join("logs.example.org.key")).unwrap_err().contains("holds no certificate"));
     }
 }

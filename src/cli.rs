@@ -181,7 +181,7 @@ pub enum Cert {
         /// Days until it ends, 1 to 7300.
         #[arg(long, value_name = "DAYS", default_value_t = USUAL_DAYS, value_parser = clap::value_parser!(u32).range(1..=7300))]
         days: u32,
-        /// Write NAME.pem and NAME.key (for its owner only) here; neither may be there already.
+        /// Write NAME.pem and NAME.key (for its owner only) here; neither may be there already. NAME.pem is taken for NAME.
         #[arg(value_name = "NAME", default_value = "audit-relay")]
         out: PathBuf,
     },

@@ -92,15 +92,17 @@ pub fn uses_syslog() -> bool {
     SINK.get().is_some_and(|sink| sink.syslog)
 }
 
-/// Says one sentence on standard error, and on /dev/log if `to_syslog`, without having been started: for
-/// errors in the configuration itself.
+/// Says something on standard error, and on /dev/log if `to_syslog`, without having been started: for errors in the
+/// configuration itself. Each line is a sentence of its own: a receiver would show what separates them as `#012`.
 pub fn say_at_once(sentence: &str, to_syslog: bool) {
     let sink = Diagnostics {
         stderr: true,
         syslog: to_syslog,
         state: Mutex::new(State { window: Window::new(), date: Rfc3164::new(sys::local_offset) }),
     };
-    sink.say(Level::Error, sentence);
+    for line in sentence.lines().filter(|line| !line.trim().is_empty()) {
+        sink.say(Level::Error, line);
+    }
 }
 
 /// Says `sentence` whatever was said before: the accounting at the end.

@@ -29,10 +29,12 @@ use crate::cli::{self, Examination};
 /// Our program's name in a plugin's configuration, and of its process.
 const PROGRAM: &str = "audit-relay";
 
-/// Exit status of a wrong id (sysexits.h).
+/// Exit statuses of sysexits.h: a wrong id; nothing could be judged.
 const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
 
-/// Does it, and returns the exit status: 0 nothing worse than notes, 1 warnings, 2 problems.
+/// Does it, and returns the exit status: 0 nothing worse than notes, 1 warnings, 2 problems, 64 and
+/// 69 as below.
 pub fn run(asked: &Examination, options: &cli::Options) -> u8 {
     let mut out = io::stdout();
     let known = |id: &String| traps::all().any(|trap| trap.id == *id);
@@ -53,7 +55,13 @@ pub fn run(asked: &Examination, options: &cli::Options) -> u8 {
     if asked.as_relay {
         return gather::try_as_relay(options, Duration::from_secs(asked.within));
     }
-    let machine = gather::gather(asked, options, start);
+    let machine = match gather::gather(asked, options, start) {
+        Ok(machine) => machine,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "audit-relay: doctor: {error}");
+            return UNAVAILABLE;
+        }
+    };
     let wanted = |trap: &traps::Trap| asked.only.is_empty() || asked.only.iter().any(|id| id == trap.id);
     let findings = traps::judge(&machine, wanted);
     let judged = print::Judged {

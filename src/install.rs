@@ -22,6 +22,7 @@ use self::live::{Daemon, Seen, Watch};
 use self::plan::{Change, Found, State, Wish};
 use crate::config::{Config, DEFAULT_FILE, Settings};
 use crate::site::{self, Reload, Root, Site, Version};
+use crate::status::Sources;
 
 /// How long auditd may take to end a relay, which may need its whole drain time for it.
 const LETTING_GO: Duration = Duration::from_secs(15);
@@ -132,11 +133,11 @@ impl Ground {
     }
 
     /// Has auditd start the relay as it now stands on the disk, and watches it.
-    fn restart(&self, daemon: &Daemon, report: Option<&Path>, limit: Duration) -> Result<Seen, String> {
+    fn restart(&self, daemon: &Daemon, sources: &Sources, limit: Duration) -> Result<Seen, String> {
         let restarts = self.found.version.is_none_or(|version| version.reload() == Reload::Restart);
         let old = if restarts { daemon.relays(&self.program) } else { Vec::new() };
         daemon.reload().map_err(|error| format!("auditd (pid {}): {error}", daemon.pid))?;
-        live::watch(daemon, &Watch { program: &self.program, report, old: &old, limit })
+        live::watch(daemon, &Watch { program: &self.program, sources, old: &old, limit })
     }
 
     /// The program's name, by which a plugin's configuration is known for the relay's.
@@ -217,7 +218,7 @@ pub fn upgraded(request: &Request, patience: Duration) -> Result<(), Failure> {
     }
     say(&format!("{}: auditd (pid {}) starts the new program: SIGHUP", plugin.file.display(), daemon.pid));
     let arguments = plugin.conf.as_ref().map(|conf| conf.arguments.clone()).unwrap_or_default();
-    let seen = ground.restart(daemon, report_named(&arguments).as_deref(), patience)?;
+    let seen = ground.restart(daemon, &sources_named(&arguments), patience)?;
     tell(&seen);
     Ok(())
 }
@@ -270,8 +271,7 @@ fn carry_out(
         return Ok(());
     };
     say(&format!("auditd (pid {}): SIGHUP", daemon.pid));
-    let report = report_of(settings);
-    let seen = ground.restart(daemon, report.as_deref(), patience)?;
+    let seen = ground.restart(daemon, &sources_of(settings), patience)?;
     tell(&seen);
     Ok(())
 }
@@ -280,7 +280,7 @@ fn tell(seen: &Seen) {
     match seen {
         Seen::Sent(to) => say(&format!("records arrive and go out to {}", to.join(", "))),
         Seen::Running => say(
-            "the relay runs; whether records arrive cannot be seen from here without `report` in its configuration",
+            "the relay runs; whether records arrive cannot be seen from here without `status` or `report` in its configuration",
         ),
     }
 }
@@ -303,20 +303,22 @@ fn check(ground: &Ground, settings: &Path) -> Result<(), Failure> {
     Err(Failure::Config(said.trim_start_matches("audit-relay: ").to_owned()))
 }
 
-/// The report that the configuration names, as a relay reads it.
-fn report_of(settings: &Path) -> Option<PathBuf> {
-    let config: Config = Settings::from_file(settings, Uid::effective()).ok()?.validate().ok()?;
-    config.report
+/// Where a relay with this configuration offers its numbers.
+fn sources_of(settings: &Path) -> Sources {
+    let config = Settings::from_file(settings, Uid::effective()).and_then(|settings| settings.validate());
+    config.map_or_else(|_| Sources::default(), |config| Sources::of(&config))
 }
 
-/// The report of a relay that auditd starts with these words.
-fn report_named(words: &[String]) -> Option<PathBuf> {
-    let words = std::iter::once("audit-relay").chain(words.iter().map(String::as_str));
-    let options = crate::cli::parse(words.map(Into::into)).ok()?.options;
-    let file = options.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
-    let settings = Settings::from_file(&file, Uid::effective()).unwrap_or_default();
-    let config: Config = settings.overridden_by(options.settings().ok()?).validate().ok()?;
-    config.report
+/// Where a relay that auditd starts with these words does.
+fn sources_named(words: &[String]) -> Sources {
+    let config = || -> Option<Config> {
+        let words = std::iter::once("audit-relay").chain(words.iter().map(String::as_str));
+        let options = crate::cli::parse(words.map(Into::into)).ok()?.options;
+        let file = options.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        let settings = Settings::from_file(&file, Uid::effective()).unwrap_or_default();
+        settings.overridden_by(options.settings().ok()?).validate().ok()
+    };
+    config().map_or_else(Sources::default, |config| Sources::of(&config))
 }
 
 /// Undoes what was done, latest first, and has auditd see it.

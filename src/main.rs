@@ -90,7 +90,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let config = match read(&given, starter) {
         Ok(config) => config,
         Err(error) => {
-            complain(&format!("{error}\naudit-relay: try: audit-relay check"));
+            complain(&format!("{error}\ntry: audit-relay check"));
             return CONFIG;
         }
     };
@@ -212,7 +212,9 @@ fn check(options: Options) -> u8 {
         Ok((config, account)) => {
             let _ = write!(out, "{}", config.effective());
             let _ = writeln!(out, "# runs as {} (uid {}) when started as root", account.name, account.uid);
-            for warning in config.warnings() {
+            let unseen = status::fault(&config, account.uid)
+                .map(|fault| format!("{fault}; the relay will go on without it"));
+            for warning in config.warnings().into_iter().chain(unseen) {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
             }
             check_certificates(&config, &account)

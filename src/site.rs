@@ -1,12 +1,14 @@
 //! auditd on this machine, or in a folder that holds another: what it is, what it is told, whom it feeds.
 //!
 //! Promise: [`Site::look`] tells the version, the settings and the plugins as auditd itself would take them, and says what
-//! it could not look at. Law: reads, never writes, runs nothing; the rules are in the pure rooms below,
-//! this file only opens what they ask for.
+//! it could not look at. Law: reads, never writes a file, runs nothing; the rules are in the pure rooms below,
+//! this file and `kernel` only open what they ask for.
 
+pub mod kernel;
 pub mod plugin;
 pub mod root;
 pub mod settings;
+pub mod status;
 pub mod version;
 
 use std::ffi::OsStr;
@@ -133,7 +135,7 @@ impl Site {
             .map_or_else(|| PathBuf::from(AUDITD_CONF), |folder| folder.join("auditd.conf"));
         let installed = PROGRAMS.iter().find_map(|program| version_of(&root.find(program)));
         let version = pid
-            .and_then(|pid| version_of(Path::new(&format!("/proc/{pid}/exe"))))
+            .and_then(running_version)
             .map(|version| (version, Source::Running))
             .or_else(|| installed.map(|version| (version, Source::Program)))
             .or_else(|| version_of_package(root).map(|version| (version, Source::Package)));
@@ -186,17 +188,26 @@ fn is_auditd(pid: u32) -> bool {
 }
 
 /// Whether all four user ids in /proc/PID/status are root's.
-fn is_roots(status: &str) -> bool {
+pub(crate) fn is_roots(status: &str) -> bool {
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
 }
 
-/// The folder that a running auditd was told to read its configuration from.
-fn conf_folder(pid: u32) -> Option<PathBuf> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut words = line.split(|byte| *byte == 0).map(|word| PathBuf::from(OsStr::from_bytes(word)));
-    words.find(|word| word.as_os_str() == "-c")?;
-    words.next()
+/// The folder that a running auditd was told to read its configuration from; `None`: the usual one.
+pub fn conf_folder(pid: u32) -> Option<PathBuf> {
+    folder_in(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)
+}
+
+/// The folder in auditd's command line (`-c FOLDER`).
+fn folder_in(line: &[u8]) -> Option<PathBuf> {
+    let mut words = line.split(|byte| *byte == 0);
+    words.find(|word| *word == b"-c")?;
+    words.next().filter(|word| !word.is_empty()).map(|word| PathBuf::from(OsStr::from_bytes(word)))
+}
+
+/// The version of the auditd that runs.
+pub fn running_version(pid: u32) -> Option<Version> {
+    version_of(Path::new(&format!("/proc/{pid}/exe")))
 }
 
 /// The version of the auditd in a program file.
@@ -326,6 +337,19 @@ mod tests {
             assert!(!is_roots(&status(ids)), "{ids}");
         }
         assert!(!is_roots(""));
+    }
+
+    #[test]
+    fn auditds_command_line_names_its_folder() {
+        for (line, folder) in [
+            (&b"/sbin/auditd\0"[..], None),
+            (b"/sbin/auditd\0-n\0-c\0/srv/a b\0", Some("/srv/a b")),
+            (b"/sbin/auditd\0-c\0", None),
+            (b"/sbin/auditd\0-c", None),
+            (b"", None),
+        ] {
+            assert_eq!(folder_in(line), folder.map(PathBuf::from));
+        }
     }
 
     /// A folder with a system in it: files, their texts and modes.

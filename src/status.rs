@@ -9,6 +9,7 @@
 //! control <- door (sockets, folder) ---> server, textfile <-- exchange <-- metrics (Prometheus), JSON
 //!                                          ^
 //! audit-relay status: command, watch <-- client                 view (table for people)
+//! audit-relay install, doctor <-------- sources
 //! ```
 
 mod attention;
@@ -18,12 +19,15 @@ mod door;
 mod exchange;
 mod metrics;
 mod server;
+mod sources;
 mod textfile;
 mod view;
 mod watch;
+mod why;
 
-pub use door::{Doors, open};
+pub use door::{Doors, fault, open};
 pub use server::{Ask, Server};
+pub use sources::Sources;
 pub use textfile::TextFile;
 
 /// What is asked over the socket in one line, and answered in full.

@@ -459,15 +459,21 @@ fn receivers_are_tried_as_they_will_be() {
         let sink = TlsSink::new(&pki.server("logs", kind));
         let url = sink.url("tls");
         let serving = thread::spawn(move || {
-            // First it asks whether anybody is there at all.
-            drop(sink.accept_tcp());
             if let Ok(mut session) = sink.try_accept() {
                 assert_eq!(session.read_to_close(), b"", "the doctor sends nothing unless asked to");
+                assert!(session.ended_in_order(), "with close_notify, so that no receiver complains");
                 session.close();
+            } else {
+                // Only then it asks whether anybody is there at all.
+                drop(sink.accept_tcp());
             }
+            sink
         });
         let found = examine(&url, &["--tls-ca", ca.to_str().unwrap()]);
-        serving.join().unwrap();
+        let sink = serving.join().unwrap();
+        sink.listener().set_nonblocking(true).unwrap();
+        let more = sink.listener().accept().map(drop).unwrap_err();
+        assert_eq!(more.kind(), std::io::ErrorKind::WouldBlock, "no connection that says nothing");
         match problem {
             None => {
                 assert!(!found.contains_key("handshake") && !found.contains_key("unreachable"), "{found:?}")

@@ -72,6 +72,8 @@ const LAW: &[(&str, &[&str])] = &[
     ("site/version.rs", PURE),
     ("site/settings.rs", PURE),
     ("site/plugin.rs", PURE),
+    ("site/status.rs", PURE),
+    ("site/kernel.rs", &["std::fs", "super::plugin", "super::settings"]),
     // What can be seen: only read, and pure but for its edges.
     (
         "status",
@@ -88,6 +90,8 @@ const LAW: &[(&str, &[&str])] = &[
     ("status/metrics.rs", PURE),
     ("status/view.rs", &["std::io", "std::fs", "std::env", "Instant::now", "SystemTime", "tokio", "nix::"]),
     ("status/attention.rs", PURE),
+    ("status/sources.rs", &["tokio", "nix::", "fs::write", "File::create", "std::thread"]),
+    ("status/why.rs", &["tokio", "nix::", "std::fs", "std::thread", "crate::config"]),
     ("status/server.rs", &["nix::", "std::fs", "crate::config", "crate::handover", "clap"]),
     ("queue/age.rs", PURE),
     ("config/seen.rs", &["std::fs", "std::io", "nix"]),

@@ -76,6 +76,15 @@ fn seen(system: System) {
     let mut auditd = Auditd::start(&setup, dir.path(), &config);
     assert!(wait_until(LIMIT, || report(&socket)["pid"] == auditd.relay()));
 
+    // Where nobody answers, it is said what auditd does about it.
+    let elsewhere = status(&dir.path().join("none.sock"), &[]);
+    let said = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    assert_eq!(elsewhere.status.code(), Some(69), "{said}");
+    assert!(said.contains(&format!("auditd runs (pid {})", auditd.pid())), "{said}");
+    if system == System::Host {
+        assert!(said.contains("has it start the relay"), "{said}");
+    }
+
     // A loopback connection holds some megabytes in its kernels.
     assert!(wait_until(LIMIT, || {
         storm(2000);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::url::LONGEST_SOCKET;
 use super::{Settings, units};
 
 /// The socket where auditd has started us, in the folder of the handover.
@@ -31,6 +32,14 @@ pub(super) fn status(said: &Settings) -> Result<Status, String> {
         None => Status::Auto,
         Some(word) if word.as_os_str() == "auto" => Status::Auto,
         Some(word) if word.as_os_str() == "off" => Status::Off,
+        // Nobody could ask there.
+        Some(path) if path.as_os_str().len() > LONGEST_SOCKET => {
+            return Err(format!(
+                "status: the path of a socket has at most {LONGEST_SOCKET} bytes, and `{}` has {}",
+                path.display(),
+                path.as_os_str().len()
+            ));
+        }
         Some(path) if path.is_absolute() => Status::Socket(path.clone()),
         Some(other) => {
             return Err(format!(

@@ -11,6 +11,9 @@ const TCP_PORT: u16 = 601;
 const TLS_PORT: u16 = 6514;
 const RELP_PORT: u16 = 2514;
 
+/// Bytes of a socket's path: sockaddr_un holds 108 with the closing NUL.
+pub(super) const LONGEST_SOCKET: usize = 107;
+
 /// Reads a destination: `unix:/dev/log`, `unix-stream:/path`, `udp://host[:514]`, `tcp://host[:601]`,
 /// `tls://host[:6514]`, `relp://host[:2514]`, `relps://host[:2514]`, `stdout:`. Hosts are names, IPv4 addresses or IPv6 addresses in brackets.
 pub(super) fn parse(url: &str) -> Result<Target, String> {
@@ -43,9 +46,11 @@ pub(super) fn parse(url: &str) -> Result<Target, String> {
 }
 
 fn socket_path(url: &str, path: &str) -> Result<PathBuf, String> {
-    // sockaddr_un holds 108 bytes with the closing NUL.
-    if !path.starts_with('/') || path.len() > 107 {
-        return Err(format!("destination `{url}`: the path must start with / and have at most 107 bytes"));
+    if !path.starts_with('/') || path.len() > LONGEST_SOCKET {
+        return Err(format!(
+            "destination `{url}`: the path must start with / and have at most {LONGEST_SOCKET} bytes (it has {})",
+            path.len()
+        ));
     }
     Ok(PathBuf::from(path))
 }

@@ -13,7 +13,9 @@ use crate::config::{Config, Destination};
 use crate::host::Names;
 use crate::output::service::Target;
 use crate::privilege::Account;
+use crate::site::status::Status;
 use crate::site::{Facts, Site};
+use crate::telemetry::Report;
 
 use super::PROGRAM;
 use super::rsyslog::Rsyslog;
@@ -38,7 +40,7 @@ pub(crate) struct Machine {
     /// The relays that run from the program that the plugin's configuration names. `None`: unknown.
     pub(crate) processes: Option<Vec<Process>>,
     /// The kernel's audit status. `None`: only root is told.
-    pub(crate) kernel: Option<Kernel>,
+    pub(crate) kernel: Option<Status>,
     /// The rules that are loaded, as auditctl lists them. `None`: only root is told.
     pub(crate) rules: Option<Vec<String>>,
     /// Who reads the kernel's audit records beside auditd.
@@ -103,19 +105,8 @@ pub(crate) struct Relay {
     pub(crate) account: Option<Account>,
     /// What `audit-relay check` says against files of `tls-*`.
     pub(crate) refused: Vec<String>,
-    /// Its last report.
+    /// Its numbers: now, or as it last wrote them.
     pub(crate) report: Option<Report>,
-}
-
-/// The part of a report that shows a trap.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Report {
-    /// Records of its own system calls.
-    pub(crate) own: u64,
-    /// Records read.
-    pub(crate) read: u64,
-    /// Records lost, by destination and reason.
-    pub(crate) lost: Vec<(String, String, u64)>,
 }
 
 /// A running relay.
@@ -131,29 +122,6 @@ pub(crate) struct Process {
     pub(crate) uid: Option<u32>,
     /// Most open files, and most bytes of address space; `u64::MAX` without a limit.
     pub(crate) limits: Option<(u64, u64)>,
-}
-
-/// `auditctl -s`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Kernel {
-    /// 0 off, 1 on, 2 on and locked.
-    pub(crate) enabled: u32,
-    /// 0 silent, 1 printk, 2 panic.
-    pub(crate) failure: u32,
-    /// Who gets the records; 0: nobody.
-    pub(crate) pid: u32,
-    /// Records a second; 0: no limit.
-    pub(crate) rate_limit: u32,
-    /// Records that may wait for auditd.
-    pub(crate) backlog_limit: u32,
-    /// Records lost since the start or the last reset.
-    pub(crate) lost: u32,
-    /// Records that wait.
-    pub(crate) backlog: u32,
-    /// How long a process waits for room, in ticks.
-    pub(crate) backlog_wait_time: Option<u32>,
-    /// How long all have waited, in ticks.
-    pub(crate) waited: Option<u32>,
 }
 
 /// A process that listens to the kernel's audit records.

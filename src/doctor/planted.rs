@@ -12,7 +12,9 @@ use super::traps::{self, Severity};
 use crate::config::{self, Config};
 use crate::host::Names;
 use crate::privilege::Account;
+use crate::site::status::Status;
 use crate::site::{Facts, Kind, Plugin, PluginConf, Settings, Site, Source, Version};
+use crate::telemetry::{DestinationReport, Report};
 use Severity::{Note, Problem, Warning};
 
 const NOW: u64 = 1_795_424_551;
@@ -76,7 +78,7 @@ fn healthy() -> Machine {
                 gid: Gid::from_raw(990),
             }),
             refused: Vec::new(),
-            report: Some(Report { own: 0, read: 1000, lost: Vec::new() }),
+            report: Some(Report { read: 1000, ..Report::default() }),
         },
         processes: Some(vec![Process {
             pid: 600,
@@ -85,7 +87,7 @@ fn healthy() -> Machine {
             uid: Some(990),
             limits: Some((1024, u64::MAX)),
         }]),
-        kernel: Some(Kernel {
+        kernel: Some(Status {
             enabled: 1,
             failure: 1,
             pid: 500,
@@ -184,7 +186,7 @@ fn relay(m: &mut Machine, text: &str, is_local: bool) {
     m.relay.config = Ok(config);
 }
 
-fn kernel(m: &mut Machine) -> &mut Kernel {
+fn kernel(m: &mut Machine) -> &mut Status {
     m.kernel.as_mut().unwrap()
 }
 
@@ -452,7 +454,14 @@ const PLANTED: &[Row] = &[
         |m| drop(m.rules.as_mut().unwrap().remove(0)),
         "holds for the relay too: -a always,exit -F arch=b64 -S sendto",
     ),
-    ("own-records", Warning, |m| m.relay.report.as_mut().unwrap().own = 7, "7 records of its own"),
+    (
+        "own-records",
+        Warning,
+        |m| (m.relay.report.as_mut().unwrap().own, m.rules) = (7, None),
+        "7 records of its own",
+    ),
+    // The rule was mended; the relay still counts what it had seen.
+    ("own-records", Note, |m| m.relay.report.as_mut().unwrap().own = 7, "make no more of them"),
     // the relay
     (
         "config",
@@ -488,7 +497,11 @@ const PLANTED: &[Row] = &[
     (
         "records-lost",
         Warning,
-        |m| m.relay.report.as_mut().unwrap().lost = vec![("tls://h".to_owned(), "overflow".to_owned(), 9)],
+        |m| {
+            let lost = [("overflow".into(), 9)].into();
+            let d = DestinationReport { url: "tls://h".to_owned(), lost, ..DestinationReport::default() };
+            m.relay.report.as_mut().unwrap().destinations.push(d);
+        },
         "tls://h: 9 records lost (overflow)",
     ),
     (

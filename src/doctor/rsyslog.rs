@@ -6,9 +6,35 @@
 
 use std::path::PathBuf;
 
+/// Where rsyslogd looks unless it is told otherwise.
+pub(crate) const USUAL: &str = "/etc/rsyslog.conf";
+
+/// rsyslogd's options that take a word (8.2302, 8.2610).
+const WITH_WORD: &str = "fiMNoSTu";
+
+/// The configuration that rsyslogd's command line names (`-f FILE`). `None`: the usual one.
+pub(crate) fn conf_named<'a>(line: &[&'a str]) -> Option<&'a str> {
+    let mut words = line.iter().skip(1).copied();
+    let mut named = None;
+    // As getopt(3) takes them: letters together, a letter's word behind it or next.
+    while let Some(word) = words.next() {
+        let Some(letters) = word.strip_prefix('-').filter(|letters| *letters != "-") else { continue };
+        if let Some(at) = letters.find(|letter| WITH_WORD.contains(letter)) {
+            let behind = &letters[at + 1..];
+            let value = if behind.is_empty() { words.next() } else { Some(behind) };
+            if letters[at..].starts_with('f') {
+                named = value;
+            }
+        }
+    }
+    named.filter(|file| !file.is_empty())
+}
+
 /// What matters of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Rsyslog {
+    /// The file that it begins with. `None`: [`USUAL`].
+    pub(crate) conf: Option<PathBuf>,
     /// `maxMessageSize` in bytes. `None`: not set, so 8096.
     pub(crate) max_message_size: Option<u64>,
     /// Seconds of imuxsock's rate limit on the system's socket. `None`: not set, so off.
@@ -99,6 +125,11 @@ impl Rsyslog {
         }
     }
 
+    /// Where a setting belongs, for people.
+    pub(crate) fn place(&self) -> String {
+        self.conf.as_ref().map_or_else(|| "rsyslog.conf".to_owned(), |conf| conf.display().to_string())
+    }
+
     /// The longest message that passes, in bytes.
     pub(crate) fn longest_message(&self) -> u64 {
         self.max_message_size.unwrap_or(8096)
@@ -187,6 +218,26 @@ mod tests {
         let mut conf = Rsyslog::default();
         conf.read(text);
         conf
+    }
+
+    #[test]
+    fn the_command_line_names_the_configuration() {
+        for (line, conf) in [
+            ("/usr/sbin/rsyslogd -n -iNONE", None),
+            ("rsyslogd -n -f /srv/a.conf", Some("/srv/a.conf")),
+            ("rsyslogd -f/srv/a.conf -n", Some("/srv/a.conf")),
+            ("rsyslogd -nf /srv/a.conf", Some("/srv/a.conf")),
+            ("rsyslogd -n -i /run/f -f rel.conf", Some("rel.conf")),
+            ("rsyslogd -i -f -n", None),
+            ("rsyslogd -if -n", None),
+            ("rsyslogd -f a -f b", Some("b")),
+            ("rsyslogd -f", None),
+            ("rsyslogd -- f", None),
+            ("", None),
+        ] {
+            let words: Vec<_> = line.split(' ').collect();
+            assert_eq!(conf_named(&words), conf, "{line}");
+        }
     }
 
     #[test]

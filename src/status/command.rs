@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | all is well |
 //! | 1 | something needs attention: a line that begins with `!` says what |
-//! | 69 | no relay runs, or none that answers |
+//! | 69 | no relay runs, or none that answers; with `--watch`: at its start or at its end |
 //! | 77 | this user may not ask |
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,8 +14,8 @@ use std::time::Duration;
 use nix::unistd::Uid;
 
 use super::attention::attention;
-use super::client::{self, Failure};
-use super::{JSON, PROMETHEUS, view, watch};
+use super::client::{self, Failure, PATIENCE};
+use super::{JSON, PROMETHEUS, view, watch, why};
 use crate::cli::StatusOptions;
 use crate::config::{DEFAULT_FILE, DEFAULT_STATUS, Settings};
 use crate::printable::printable;
@@ -40,12 +40,21 @@ pub fn run(options: &StatusOptions) -> u8 {
     match done {
         Ok(status) => status,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "audit-relay: {}", failure.sentence());
-            match failure {
-                Failure::Unavailable(_) => UNAVAILABLE,
-                Failure::NotAllowed(_) => NO_PERMISSION,
-            }
+            let why = match failure {
+                Failure::NoRelay(_) => format!("; {}", why::now()),
+                Failure::Unavailable(_) | Failure::NotAllowed(_) => String::new(),
+            };
+            let _ = writeln!(io::stderr(), "audit-relay: {}{why}", failure.sentence());
+            status_of(&failure)
         }
+    }
+}
+
+/// The exit status without an answer.
+pub(super) fn status_of(failure: &Failure) -> u8 {
+    match failure {
+        Failure::NoRelay(_) | Failure::Unavailable(_) => UNAVAILABLE,
+        Failure::NotAllowed(_) => NO_PERMISSION,
     }
 }
 
@@ -61,8 +70,8 @@ fn socket(options: &StatusOptions) -> PathBuf {
 
 /// What the relay says, as it is.
 fn raw(socket: &Path, question: &str) -> Result<u8, Failure> {
-    let report = client::report(socket)?;
-    let text = client::ask(socket, question)?;
+    let report = client::report(socket, PATIENCE)?;
+    let text = client::ask(socket, question, PATIENCE)?;
     // A relay that was taken over must not reach a terminal.
     let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(printable).collect();
     let _ = writeln!(io::stdout(), "{}", lines.join("\n"));
@@ -70,10 +79,10 @@ fn raw(socket: &Path, question: &str) -> Result<u8, Failure> {
 }
 
 fn table(socket: &Path) -> Result<u8, Failure> {
-    let before = client::report(socket)?;
+    let before = client::report(socket, PATIENCE)?;
     // There is nobody else whose turn it could be.
     crate::sys::sleep(GLANCE);
-    let now = client::report(socket)?;
+    let now = client::report(socket, PATIENCE)?;
     let width = if io::stdout().is_terminal() { watch::size().0 } else { usize::MAX };
     let _ = io::stdout().write_all(view::table(&now, Some(&before), width).as_bytes());
     Ok(status(&now))

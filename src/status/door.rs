@@ -24,7 +24,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::textfile::TextFile;
 use crate::config::{Config, DEFAULT_STATUS, Status};
-use crate::guarded::{self, Fault};
+use crate::guarded::{self, Fault, Place};
 use crate::handover::Folder;
 
 /// Clients that the kernel lets wait until they are accepted.
@@ -58,11 +58,12 @@ impl Doors {
     }
 }
 
-/// Opens what `config` asks for; `owner` is whom the relay will be. A socket that nobody has asked for, and a port that
-/// anybody on the machine could have taken first, are done without.
+/// Opens what `config` asks for; `owner` is whom the relay will be. A socket that cannot be made and a port that anybody on
+/// the machine could have taken first are done without, and that is said: to be seen is not worth a relay that does not
+/// start, and whoever has the relay's account could otherwise keep it from starting by what he leaves in a folder.
 ///
 /// # Errors
-/// A sentence with the remedy.
+/// A sentence with the remedy: there is no such group, or the folder of `metrics-file` cannot be used.
 pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Doors, String> {
     let group = config.status_group.as_deref().map(group).transpose()?;
     let socket = match &config.status {
@@ -72,7 +73,9 @@ pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Do
             warn!("{error}; `audit-relay status` will find no relay");
             None
         }),
-        Status::Socket(path) => Some(socket(path, owner, group)?),
+        Status::Socket(path) => socket(path, owner, group)
+            .map_err(|error| error!("{error}; going on without, so `audit-relay status` will find no relay"))
+            .ok(),
     };
     let port = config.metrics.and_then(|address| {
         listen(address)
@@ -81,6 +84,14 @@ pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Do
     });
     let file = config.metrics_file.as_deref().map(|path| TextFile::open(path, owner.0)).transpose()?;
     Ok(Doors { socket, port, file })
+}
+
+/// Why the socket that `config` names will not be made, as far as can be told without making it.
+pub fn fault(config: &Config, owner: Uid) -> Option<String> {
+    match &config.status {
+        Status::Socket(path) => free_place(path, owner).err(),
+        Status::Auto | Status::Off => None,
+    }
 }
 
 /// The socket in the folder of the handover, which is made if need be.
@@ -110,20 +121,7 @@ fn group(name: &str) -> Result<Gid, String> {
 
 /// Makes the socket `path`: for root and the relay's account, and for `group` if there is one.
 fn socket(path: &Path, (uid, gid): (Uid, Gid), group: Option<Gid>) -> Result<UnixListener, String> {
-    let name = path.display();
-    let failed = |what: &str, error: io::Error| format!("status: cannot {what} {name}: {error}");
-    let place = guarded::place(path, uid).map_err(|fault| match fault {
-        Fault::Io(error) => failed("open the folder of", error),
-        Fault::Refused(sentence) => format!("status: {sentence}"),
-    })?;
-    match fstatat(&place.folder, place.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(failed("look at", errno.into())),
-        Ok(facts) if is_socket(&facts) => {}
-        Ok(_) => {
-            return Err(format!("status: {name} is there and is no socket; remove it, or name another path"));
-        }
-    }
+    let place = free_place(path, uid)?;
     let mut aside = OsString::from(".");
     aside.push(&place.name);
     aside.push(format!(".{}", std::process::id()));
@@ -149,8 +147,24 @@ fn socket(path: &Path, (uid, gid): (Uid, Gid), group: Option<Gid>) -> Result<Uni
     };
     make().map_err(|error| {
         let _ = remove();
-        failed("make", error)
+        format!("status: cannot make {}: {error}", path.display())
     })
+}
+
+/// The folder of `path`, with nothing under its name but an older socket.
+fn free_place(path: &Path, uid: Uid) -> Result<Place, String> {
+    let name = path.display();
+    let failed = |what: &str, error: io::Error| format!("status: cannot {what} {name}: {error}");
+    let place = guarded::place(path, uid).map_err(|fault| match fault {
+        Fault::Io(error) => failed("open the folder of", error),
+        Fault::Refused(sentence) => format!("status: {sentence}"),
+    })?;
+    match fstatat(&place.folder, place.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => Ok(place),
+        Err(errno) => Err(failed("look at", errno.into())),
+        Ok(facts) if is_socket(&facts) => Ok(place),
+        Ok(_) => Err(format!("status: {name} is there and is no socket; remove it, or name another path")),
+    }
 }
 
 /// Gives the socket `name` to its owner. Root must not be led to give away something else, so it is one, and has no

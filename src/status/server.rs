@@ -1,24 +1,27 @@
 //! Answers clients, as a task beside the outputs.
 //!
-//! Promise: a question is answered with the numbers of that moment. Law: each listener has [`MOST`] clients at a time,
-//! each for [`PATIENCE`] at most, and takes a new one every [`SPACING`] at most, so that whoever asks without end costs
-//! a bounded share of the thread; a client that does not read costs its own time only.
+//! Promise: a question is answered with the numbers of that moment, whoever else has come and says nothing. Law: each
+//! listener has [`MOST`] clients at a time, each for [`PATIENCE`] at most, and takes a new one every [`SPACING`] at most, so
+//! that whoever asks without end costs a bounded share of the thread; a client that does not read costs its own time only.
+//! Where there is no place left, the one that has been silent for longest makes room.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use log::warn;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::door::Doors;
 use super::exchange::{LONGEST, Question};
 use crate::telemetry::Report;
 
-/// Clients of one listener at a time; others wait in the kernel.
+/// Clients of one listener at a time.
 const MOST: usize = 8;
 
 /// How long a client may take from its connection to its answer.
@@ -98,18 +101,20 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: Future<Output = io::Result<S>>,
 {
-    let room = Arc::new(Semaphore::new(MOST));
+    let mut clients = Clients::default();
     let mut complained = false;
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match accept().await {
             Ok(client) => {
-                let asker = asker.clone();
-                tokio::spawn(async move {
+                clients.make_room();
+                let (asker, has_asked) = (asker.clone(), Arc::new(AtomicBool::new(false)));
+                let tell = Arc::clone(&has_asked);
+                let task = tokio::spawn(async move {
                     // Whoever is too slow, or goes away, has only missed his answer.
-                    let _ = tokio::time::timeout(PATIENCE, converse(client, asker, metrics_only)).await;
-                    drop(place);
+                    let talk = converse(client, asker, metrics_only, &tell);
+                    let _ = tokio::time::timeout(PATIENCE, talk).await;
                 });
+                clients.0.push_back(Client { task, has_asked });
                 tokio::time::sleep(SPACING).await;
             }
             Err(error) => {
@@ -122,7 +127,37 @@ where
     }
 }
 
-async fn converse<S>(mut client: S, asker: mpsc::Sender<Ask>, metrics_only: bool) -> io::Result<()>
+#[derive(Debug)]
+struct Client {
+    task: JoinHandle<()>,
+    /// Its question is whole.
+    has_asked: Arc<AtomicBool>,
+}
+
+/// Those of one listener, in the order in which they came.
+#[derive(Debug, Default)]
+struct Clients(VecDeque<Client>);
+
+impl Clients {
+    /// Sends one away if there are [`MOST`]: the first that has not asked yet, else the first, which does not read.
+    fn make_room(&mut self) {
+        self.0.retain(|client| !client.task.is_finished());
+        if self.0.len() < MOST {
+            return;
+        }
+        let silent = self.0.iter().position(|client| !client.has_asked.load(Ordering::Relaxed));
+        if let Some(client) = self.0.remove(silent.unwrap_or(0)) {
+            client.task.abort();
+        }
+    }
+}
+
+async fn converse<S>(
+    mut client: S,
+    asker: mpsc::Sender<Ask>,
+    metrics_only: bool,
+    has_asked: &AtomicBool,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -138,6 +173,7 @@ where
             break if metrics_only { question.metrics_only() } else { question };
         }
     };
+    has_asked.store(true, Ordering::Relaxed);
     let report = if question.needs_report() {
         let (ask, told) = oneshot::channel();
         asker.send(Ask(ask)).await.map_err(io::Error::other)?;

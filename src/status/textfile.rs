@@ -1,10 +1,12 @@
 //! Metrics in a file, for node_exporter's textfile collector and its like.
 //!
 //! Promise: the file is either the last page or the one before, whole. Law: it is written aside and renamed, in a folder
-//! that was opened before confinement; on a thread of its own, since a disk may hang, and never twice at once.
+//! that was opened before confinement; on a thread of its own, since a disk may hang, and never twice at once. What stands in
+//! the way aside is gone round: whoever may write in the folder cannot end the writing by a name that he guesses.
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -112,20 +114,39 @@ impl TextFile {
 
 impl Place {
     fn write(&self, text: &str) -> io::Result<()> {
-        let remove = |name: &OsString| unlinkat(&self.folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
-        match remove(&self.aside) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(&self.folder, self.aside.as_os_str(), flags, MODE)?);
+        let (mut file, aside) = self.open_aside()?;
         let written = file.write_all(text.as_bytes());
         let moved = written.and_then(|()| {
-            Ok(renameat(&self.folder, self.aside.as_os_str(), &self.folder, self.name.as_os_str())?)
+            Ok(renameat(&self.folder, aside.as_os_str(), &self.folder, self.name.as_os_str())?)
         });
         if moved.is_err() {
-            let _ = remove(&self.aside);
+            let _ = self.remove(&aside);
         }
         moved
+    }
+
+    /// A new file under the usual name; where something stands there that cannot be removed, such as a folder, under one
+    /// that nobody knows before.
+    fn open_aside(&self) -> io::Result<(File, OsString)> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = |aside: OsString| {
+            let file = openat(&self.folder, aside.as_os_str(), flags, MODE)?;
+            Ok((File::from(file), aside))
+        };
+        match self.remove(&self.aside) {
+            Ok(()) | Err(Errno::ENOENT) => open(self.aside.clone()),
+            Err(Errno::EISDIR | Errno::EPERM) => {
+                // The keys of a hasher are random.
+                let number = RandomState::new().hash_one(std::process::id());
+                let mut other = self.aside.clone();
+                other.push(format!(".{number:016x}"));
+                open(other)
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn remove(&self, name: &OsString) -> nix::Result<()> {
+        unlinkat(&self.folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir)
     }
 }

@@ -86,6 +86,11 @@ pub(super) fn line(now: &Report, before: Option<&Report>) -> String {
     text
 }
 
+/// In the place of numbers: `what` is the case since a moment, in seconds since 1970.
+pub(super) fn gone(what: &str, since: f64, why: &str) -> String {
+    format!("{what} since {}: {}", date(since), printable(why))
+}
+
 /// What two reports have in common.
 struct Window<'a> {
     before: Option<&'a Report>,
@@ -173,11 +178,13 @@ fn destination(lines: &mut Vec<String>, now: &Report, d: &DestinationReport, win
 }
 
 fn of_receiver(lines: &mut Vec<String>, now: &Report, receiver: &Receiver, alone: bool) {
-    let word = match receiver.state {
+    let word = match &receiver.state {
         State::Connected => "connected",
         State::Away => "AWAY",
         State::Idle => "not connected yet",
         State::Left => "left",
+        // As it is; the whole line is made printable.
+        State::Other(word) => word,
     };
     let name = if alone { String::new() } else { format!("{}: ", printable(&receiver.url)) };
     let since = duration(now.time - receiver.since);

@@ -1,20 +1,20 @@
 //! `audit-relay status --watch`: the table, again and again, in the terminal.
 //!
 //! Promise: the terminal is left as it was found, whatever ends or suspends the watching, with the last table on it. Law:
-//! where standard output is no terminal, one line each time. A relay that goes away, as in a reload of auditd, is
-//! waited for.
+//! where standard output is no terminal, one line each time. A relay that goes away, as in a reload of auditd, is waited
+//! for, as `watch` and `top` wait; since when is shown above the numbers, which are then old, and the exit status tells.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
-use super::client::{self, Failure};
+use super::client::{self, Failure, PATIENCE};
 use super::{command, view};
 use crate::sys;
 use crate::telemetry::Report;
@@ -31,18 +31,40 @@ pub(super) fn size() -> (usize, usize) {
     sys::terminal_size(io::stdout().as_fd()).unwrap_or(USUAL_SIZE)
 }
 
+/// No answer since a moment.
+struct Gone {
+    /// Seconds since 1970, of the first look that failed.
+    since: f64,
+    why: Failure,
+}
+
+impl Gone {
+    fn now(why: Failure) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { since: since.as_secs_f64(), why }
+    }
+
+    fn sentence(&self) -> String {
+        let what = match self.why {
+            Failure::NoRelay(_) => "no relay",
+            Failure::Unavailable(_) | Failure::NotAllowed(_) => "no answer",
+        };
+        view::gone(what, self.since, self.why.sentence())
+    }
+}
+
 /// Watches until somebody ends it; the exit status is that of what was seen last.
 pub(super) fn run(socket: &Path, period: Duration) -> Result<u8, Failure> {
     // Where none runs, say so at once.
-    let mut now = client::report(socket)?;
+    let mut now = client::report(socket, PATIENCE)?;
     let failed = |error: io::Error| Failure::Unavailable(format!("the terminal: {error}"));
     let signals = Signals::new().map_err(failed)?;
     let mut screen = io::stdout().is_terminal().then(Screen::enter);
-    let (mut before, mut gone): (Option<Report>, Option<String>) = (None, None);
+    let (mut before, mut gone): (Option<Report>, Option<Gone>) = (None, None);
     loop {
         let shown = match &mut screen {
-            Some(screen) => screen.show(&now, before.as_ref(), gone.as_deref()),
-            None => say(&now, before.as_ref(), gone.as_deref()),
+            Some(screen) => screen.show(&now, before.as_ref(), gone.as_ref()),
+            None => say(&now, before.as_ref(), gone.as_ref()),
         };
         // Nobody reads on.
         if shown.is_err() {
@@ -56,27 +78,33 @@ pub(super) fn run(socket: &Path, period: Duration) -> Result<u8, Failure> {
                 screen = Some(Screen::enter());
             }
             Wish::Redraw => {}
-            Wish::Next => match client::report(socket) {
+            Wish::Next => match client::report(socket, PATIENCE) {
                 Ok(next) => {
                     before = Some(std::mem::replace(&mut now, next));
                     gone = None;
                 }
-                Err(failure) => gone = Some(failure.sentence().to_owned()),
+                Err(failure) => {
+                    let first = gone.map(|gone| gone.since);
+                    let latest = Gone::now(failure);
+                    gone = Some(Gone { since: first.unwrap_or(latest.since), ..latest });
+                }
             },
         }
     }
     if let Some(screen) = screen.take() {
         drop(screen);
-        let _ = io::stdout().write_all(view::table(&now, before.as_ref(), size().0).as_bytes());
+        let last = gone.as_ref().map(|gone| format!("! {}\n\n", gone.sentence())).unwrap_or_default();
+        let last = last + &view::table(&now, before.as_ref(), size().0);
+        let _ = io::stdout().write_all(last.as_bytes());
     }
-    Ok(command::status(&now))
+    Ok(gone.map_or_else(|| command::status(&now), |gone| command::status_of(&gone.why)))
 }
 
-fn say(now: &Report, before: Option<&Report>, gone: Option<&str>) -> io::Result<()> {
+fn say(now: &Report, before: Option<&Report>, gone: Option<&Gone>) -> io::Result<()> {
     let mut out = io::stdout();
     match gone {
         None => writeln!(out, "{}", view::line(now, before))?,
-        Some(why) => writeln!(out, "no answer: {why}")?,
+        Some(gone) => writeln!(out, "{}", gone.sentence())?,
     }
     out.flush()
 }
@@ -102,14 +130,14 @@ impl Screen {
         Self { keys }
     }
 
-    fn show(&mut self, now: &Report, before: Option<&Report>, gone: Option<&str>) -> io::Result<()> {
+    fn show(&mut self, now: &Report, before: Option<&Report>, gone: Option<&Gone>) -> io::Result<()> {
         let (columns, rows) = size();
+        let gone =
+            gone.map(|gone| format!("! {}", gone.sentence()).chars().take(columns).collect::<String>());
         let text = view::table(now, before, columns);
-        let mut lines: Vec<&str> = text.lines().collect();
-        let last = match gone {
-            Some(why) => format!("! no answer any more, trying again: {why}"),
-            None => "q: end".to_owned(),
-        };
+        let last =
+            if gone.is_some() { "trying again; the numbers are old. q: end" } else { "q: end" }.to_owned();
+        let mut lines: Vec<&str> = gone.iter().flat_map(|gone| [&**gone, ""]).chain(text.lines()).collect();
         let room = rows.saturating_sub(2).max(1);
         let hidden = lines.len().saturating_sub(room);
         lines.truncate(room);

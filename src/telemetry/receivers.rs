@@ -15,7 +15,7 @@ use crate::printable::is_obeyed;
 const LONGEST: usize = 500;
 
 /// State of the connection to a receiver.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// No attempt has come to its end, or none was necessary (a later one in a failover list).
@@ -27,16 +27,20 @@ pub enum State {
     Away,
     /// There was a connection, and it was left in order.
     Left,
+    /// What a newer relay says, in its word. A stranger's until it is shown.
+    #[serde(untagged)]
+    Other(String),
 }
 
 impl State {
     /// As the report says it.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Idle => "idle",
             Self::Connected => "connected",
             Self::Away => "away",
             Self::Left => "left",
+            Self::Other(word) => word,
         }
     }
 }
@@ -179,14 +183,14 @@ mod tests {
         receivers
             .connected("tls://a", Some(Session { peer: "CN=\u{1b}[31m".to_owned(), ..Session::default() }));
         let first = receivers.list();
-        assert_eq!((first[0].state, first[1].state), (State::Connected, State::Idle));
+        assert_eq!((&first[0].state, &first[1].state), (&State::Connected, &State::Idle));
         assert_eq!(first[0].tls.as_ref().unwrap().peer, "CN= [31m");
         receivers.failed("tls://a", "reset\nby peer");
         let since = receivers.list()[0].since;
         std::thread::sleep(std::time::Duration::from_millis(3));
         receivers.failed("tls://a", &"x".repeat(2000));
         let away = receivers.list().remove(0);
-        assert_eq!((away.state, away.since, &away.tls), (State::Away, since, &None));
+        assert_eq!((&away.state, away.since, &away.tls), (&State::Away, since, &None));
         let error = away.last_error.unwrap();
         assert!(error.time > since && error.error.len() == LONGEST && error.error.ends_with("x..."));
         receivers.connected("tls://a", None);

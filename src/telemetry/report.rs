@@ -120,7 +120,8 @@ pub struct QueueReport {
 impl DestinationReport {
     /// True if there is a connection to one of its receivers at least.
     pub fn is_connected(&self) -> bool {
-        self.receivers.iter().any(|receiver| receiver.state == State::Connected)
+        // The second, where a newer relay's states are not understood.
+        self.receivers.iter().any(|receiver| receiver.state == State::Connected) || !self.connected.is_empty()
     }
 
     /// Records lost for any reason.

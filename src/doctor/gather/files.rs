@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
@@ -127,15 +127,22 @@ pub(super) fn handover(relay: &Relay) -> Option<Handover> {
     Some(Handover { path: path.to_path_buf(), is_tmpfs, fault })
 }
 
-/// Lines of the last week that name the relay and a refusal.
-pub(super) fn denials(root: &Root, site: &Site, now: u64) -> Vec<String> {
+/// Lines of the last week that name the relay and a refusal. `program`: the relay that is installed; what another of its name was
+/// refused, such as a test's, is nothing to this machine.
+pub(super) fn denials(root: &Root, site: &Site, program: Option<&Path>, now: u64) -> Vec<String> {
+    let named = program.map(Path::to_path_buf);
+    // The kernel names it without links, such as /sbin.
+    let real =
+        program.and_then(|program| fs::canonicalize(root.find(program)).ok()).filter(|_| root.is_host());
+    let programs: Vec<PathBuf> = named.into_iter().chain(real).collect();
+    let refusals = |text: &str| refusals(text, &programs, now);
     let audit_log = site.settings.as_ref().map_or("/var/log/audit/audit.log", |settings| settings.log_file());
     let mut found = Vec::new();
     for file in [audit_log, "/var/log/kern.log", "/var/log/syslog", "/var/log/messages"] {
-        found.extend(refusals(&tail(&root.find(file)).unwrap_or_default(), now));
+        found.extend(refusals(&tail(&root.find(file)).unwrap_or_default()));
     }
     if root.is_host() {
-        found.extend(refusals(&kernel_log().unwrap_or_default(), now));
+        found.extend(refusals(&kernel_log().unwrap_or_default()));
     }
     // The same line stands in several logs.
     let mut told: Vec<String> = Vec::new();
@@ -147,7 +154,13 @@ pub(super) fn denials(root: &Root, site: &Site, now: u64) -> Vec<String> {
     told
 }
 
-fn refusals(text: &str, now: u64) -> Vec<String> {
+/// `programs`: the installed one, under each of its names; none: it is not known.
+fn refusals(text: &str, programs: &[PathBuf], now: u64) -> Vec<String> {
+    // Only some records say it; an unusual path is in hexadecimal digits, and could be any.
+    let exe = |line: &str| {
+        let path = line.split_once(" exe=\"")?.1.split('"').next()?;
+        Some(PathBuf::from(path.trim_end_matches(" (deleted)")))
+    };
     let is_recent = |line: &str| {
         let stamp =
             line.split_once("audit(").and_then(|(_, rest)| rest.split_once('.')?.0.parse::<u64>().ok());
@@ -159,7 +172,9 @@ fn refusals(text: &str, now: u64) -> Vec<String> {
         // What `check --confinement` tries is ended by a signal.
         let seccomp =
             (line.contains("type=SECCOMP") || line.contains("type=1326")) && line.contains("sig=0 ");
-        is_ours && (avc || seccomp) && is_recent(line)
+        let is_installed =
+            programs.is_empty() || exe(line).is_none_or(|exe| programs.iter().any(|program| *program == exe));
+        is_ours && is_installed && (avc || seccomp) && is_recent(line)
     };
     // From the record on, without what a log has put in front.
     let bare = |line: &str| line[line.find("audit(").unwrap_or(0)..].trim().to_owned();
@@ -226,9 +241,20 @@ mod tests {
         let other = avc.replace("audit-relay", "laurel");
         let text = [avc, kernel, ended, logged, &other].join("\n");
         let now = 1_795_424_700;
-        let found = refusals(&text, now);
+        let found = refusals(&text, &[], now);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[1].starts_with("audit(1795424674.445:8): apparmor="), "{found:?}");
-        assert_eq!(refusals(&text, now + 2 * WEEK), Vec::<String>::new());
+        assert_eq!(refusals(&text, &[], now + 2 * WEEK), Vec::<String>::new());
+        // One of the same name that is not the machine's.
+        let installed = [PathBuf::from("/usr/sbin/audit-relay")];
+        for (exe, count) in [
+            ("/usr/sbin/audit-relay", 1),
+            ("/usr/sbin/audit-relay (deleted)", 1),
+            ("/srv/tests/audit-relay", 0),
+        ] {
+            let line = format!("{logged} exe=\"{exe}\"").replace("comm=", "pid=9 comm=");
+            assert_eq!(refusals(&line, &installed, now).len(), count, "{line}");
+        }
+        assert_eq!(refusals(avc, &installed, now).len(), 1, "an AVC record does not say it");
     }
 }

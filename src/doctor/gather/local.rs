@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::text;
+use super::{processes, text};
 use crate::doctor::machine::{Journald, LocalSyslog};
-use crate::doctor::rsyslog::Rsyslog;
+use crate::doctor::rsyslog::{Rsyslog, USUAL};
 use crate::site::Root;
 
 /// journald.conf and the folders of its additions, the last word last.
@@ -14,14 +14,38 @@ const JOURNALD: &str = "/etc/systemd/journald.conf";
 const JOURNALD_MORE: [&str; 3] =
     ["/usr/lib/systemd/journald.conf.d", "/run/systemd/journald.conf.d", "/etc/systemd/journald.conf.d"];
 
+/// Where the machine's rsyslogd leaves its process id, unless it is told otherwise.
+const RSYSLOGD_PID: &str = "/run/rsyslogd.pid";
+
 /// Most files of rsyslog's that are read.
 const MOST_FILES: usize = 200;
 
-pub(super) fn look(root: &Root) -> LocalSyslog {
+/// What is there, and a sentence if it cannot be told which rsyslogd is the machine's.
+pub(super) fn look(root: &Root) -> (LocalSyslog, Option<String>) {
     // It is a link from /dev/log to /run/systemd/journal/dev-log.
     let journals = fs::read_link(root.find_link("/dev/log"))
         .is_ok_and(|target| target.to_string_lossy().contains("systemd/journal"));
-    LocalSyslog { journald_owns_dev_log: journals, journald: journald(root), rsyslog: rsyslog(root) }
+    let running = if root.is_host() { processes::rsyslogds() } else { Vec::new() };
+    let usual = text(&root.find(RSYSLOGD_PID)).and_then(|pid| pid.trim().parse().ok());
+    let (conf, unsure) = match &running[..] {
+        [] => (None, None),
+        [only] => (only.conf.clone(), None),
+        several => match several.iter().find(|one| Some(one.pid) == usual) {
+            Some(one) => (one.conf.clone(), None),
+            None => {
+                let pids: Vec<_> = several.iter().map(|one| one.pid.to_string()).collect();
+                let sentence =
+                    format!("which rsyslogd is the machine's (pids {}): judged by {USUAL}", pids.join(", "));
+                (None, Some(sentence))
+            }
+        },
+    };
+    let local = LocalSyslog {
+        journald_owns_dev_log: journals,
+        journald: journald(root),
+        rsyslog: rsyslog(root, conf),
+    };
+    (local, unsure)
 }
 
 fn journald(root: &Root) -> Option<Journald> {
@@ -63,9 +87,10 @@ fn seconds(text: &str) -> Option<Duration> {
     }
 }
 
-fn rsyslog(root: &Root) -> Option<Rsyslog> {
-    let mut conf = Rsyslog::default();
-    conf.read(&text(&root.find("/etc/rsyslog.conf"))?);
+fn rsyslog(root: &Root, named: Option<PathBuf>) -> Option<Rsyslog> {
+    let first = text(&root.find(named.as_deref().unwrap_or(Path::new(USUAL))))?;
+    let mut conf = Rsyslog { conf: named, ..Rsyslog::default() };
+    conf.read(&first);
     let mut read = 0;
     let mut at = 0;
     // What is included may include more, at the end of the list.
@@ -102,7 +127,12 @@ fn matching(root: &Root, pattern: &Path) -> Vec<PathBuf> {
 fn with_suffix(root: &Root, folder: &Path, suffix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(root.find(folder)).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries
-        .filter(|entry| entry.file_name().to_string_lossy().ends_with(suffix))
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // Both programs pass over what is hidden.
+            !name.starts_with('.') && name.ends_with(suffix)
+        })
         .map(|entry| folder.join(entry.file_name()))
         .collect();
     files.sort();
@@ -139,16 +169,17 @@ mod tests {
         put("etc/systemd/journald.conf", "[Journal]\nRateLimitBurst=1\n");
         put("etc/systemd/journald.conf.d/x.conf", "[Journal]\nRateLimitBurst=2\n");
         put("etc/rsyslog.conf", "include(file=\"/etc/rsyslog.d/\")\n$IncludeConfig /etc/more/a*.conf\n");
+        put("etc/rsyslog.d/.hidden", "global(maxMessageSize=\"1k\")\n");
         put("etc/rsyslog.d/1.conf", "global(maxMessageSize=\"16k\")\n");
         put("etc/more/a1.conf", "*.* /var/log/a\n");
         put("etc/more/b1.conf", "*.* /var/log/b\n");
         fs::create_dir_all(dir.path().join("dev")).unwrap();
         std::os::unix::fs::symlink("/run/systemd/journal/dev-log", dir.path().join("dev/log")).unwrap();
-        let found = look(&Root::at(dir.path()));
+        let (found, _) = look(&Root::at(dir.path()));
         assert!(found.journald_owns_dev_log);
         assert_eq!(found.journald.unwrap().burst, 2);
         let rsyslog = found.rsyslog.unwrap();
         assert_eq!((rsyslog.longest_message(), rsyslog.files), (16384, vec![PathBuf::from("/var/log/a")]));
-        assert!(look(&Root::at("/no/such/folder")).rsyslog.is_none());
+        assert!(look(&Root::at("/no/such/folder")).0.rsyslog.is_none());
     }
 }

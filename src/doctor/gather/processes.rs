@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::doctor::machine::{Process, Reader};
+use crate::doctor::rsyslog;
+use crate::site;
 
 /// The family of audit in /proc/net/netlink.
 const NETLINK_AUDIT: &str = "9";
@@ -69,6 +71,38 @@ fn runs(pid: u32, program: &Path) -> bool {
         }
         Err(_) => started_as(),
     }
+}
+
+/// A running rsyslogd.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Rsyslogd {
+    pub(super) pid: u32,
+    /// The configuration that it was told to read. `None`: the usual one.
+    pub(super) conf: Option<PathBuf>,
+}
+
+/// Those of root's that see the same files as we do, so none of a container. Anybody may have a process of that name, whose
+/// words would then lead us.
+pub(super) fn rsyslogds() -> Vec<Rsyslogd> {
+    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let files = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let ours = files("self");
+    let is_one = |pid: &u32| {
+        // rsyslogd names its threads, and the first keeps its name.
+        name(*pid).trim() == "rsyslogd"
+            && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| site::is_roots(&status))
+            // Only root may look.
+            && files(&pid.to_string()).is_none_or(|files| Some(files) == ours)
+    };
+    let one = |pid: u32| {
+        let words = words(pid);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        // What is relative is so to where it was started, as far as can be told.
+        let conf = rsyslog::conf_named(&words)
+            .map(|file| fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_else(|_| "/".into()).join(file));
+        Rsyslogd { pid, conf }
+    };
+    pids().into_iter().filter(is_one).map(one).collect()
 }
 
 /// Another doctor, or a check.

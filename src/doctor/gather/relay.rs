@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::Uid;
-use serde_json::Value;
 
 use super::send::TemporaryFile;
 use crate::cli::{self, Options};
 use crate::config::{Config, DEFAULT_FILE, Settings};
 use crate::doctor::PROGRAM;
 use crate::doctor::ask;
-use crate::doctor::machine::{Relay, Report};
+use crate::doctor::machine::Relay;
 use crate::output::service::Target;
 use crate::privilege;
 use crate::site::{Root, Site};
+use crate::status::Sources;
 
 /// Finds and understands it.
 pub(super) fn look(root: &Root, site: &Site, given: &Options) -> Relay {
@@ -24,9 +24,12 @@ pub(super) fn look(root: &Root, site: &Site, given: &Options) -> Relay {
         Ok(config) if root.is_host() => privilege::account(config.user.as_deref()).ok(),
         _ => None,
     };
-    let report = config.as_ref().ok().and_then(|config| config.report.as_ref());
-    let report = report.and_then(|path| super::text(&root.find(path))).and_then(|text| understand(&text));
-    Relay { config, account, refused: Vec::new(), report }
+    Relay { config, account, refused: Vec::new(), report: None }
+}
+
+/// Where its numbers are.
+pub(super) fn sources(root: &Root, relay: &Relay) -> Sources {
+    relay.config.as_ref().map_or_else(|_| Sources::default(), |config| Sources::of(config).below(root))
 }
 
 /// The configuration that `given` says, or if that is nothing, what the plugin's arguments say.
@@ -72,19 +75,6 @@ fn plugins_options(site: &Site) -> Option<Result<Options, String>> {
     Some(parsed.map(|cli| cli.options))
 }
 
-/// What `report` holds.
-fn understand(text: &str) -> Option<Report> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    let mut report = Report { own: value["own"].as_u64()?, read: value["read"].as_u64()?, lost: Vec::new() };
-    for destination in value["destinations"].as_array()? {
-        let url = destination["url"].as_str()?;
-        for (reason, count) in destination["lost"].as_object()? {
-            report.lost.push((url.to_owned(), reason.clone(), count.as_u64()?));
-        }
-    }
-    Some(report)
-}
-
 pub(super) fn uses_tls(relay: &Relay) -> bool {
     let destinations = relay.config.iter().flat_map(|config| &config.destinations);
     destinations.into_iter().any(|d| d.route.any(Target::is_over_tls))
@@ -99,17 +89,4 @@ pub(super) fn check(config: Result<Config, String>, limit: Duration) -> Result<V
     let answer = ask::run(&program, arguments, limit).map_err(|error| error.to_string())?;
     let said = answer.err.lines().filter_map(|line| line.strip_prefix("audit-relay: "));
     Ok(said.filter(|line| !line.starts_with("warning: ")).map(str::to_owned).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports() {
-        let text = r#"{"own":3,"read":100,"destinations":[{"url":"tcp://h","lost":{"overflow":7}},{"url":"udp://i","lost":{}}]}"#;
-        let report = understand(text).unwrap();
-        assert_eq!((report.own, report.lost), (3, vec![("tcp://h".to_owned(), "overflow".to_owned(), 7)]));
-        assert_eq!(understand("{"), None);
-    }
 }

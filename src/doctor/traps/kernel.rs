@@ -1,8 +1,9 @@
 //! The kernel's side: what it hands to auditd, what it drops, who else listens.
 
 use super::{Found, Trap, note, problem, warning, when};
-use crate::doctor::machine::{Kernel, Machine};
+use crate::doctor::machine::Machine;
 use crate::doctor::rules;
+use crate::site::status::Status;
 
 /// What the audit suite's own rules set, and enough for a burst of a second.
 const USUAL_BACKLOG: u32 = 8192;
@@ -224,7 +225,7 @@ pub(super) const TRAPS: &[Trap] = &[
     },
 ];
 
-fn kernel(m: &Machine, holds: impl Fn(&Kernel) -> bool, found: impl Fn(&Kernel) -> Found) -> Vec<Found> {
+fn kernel(m: &Machine, holds: impl Fn(&Status) -> bool, found: impl Fn(&Status) -> Found) -> Vec<Found> {
     m.kernel.as_ref().filter(|kernel| holds(kernel)).map(found).into_iter().collect()
 }
 
@@ -245,14 +246,18 @@ fn own_records(m: &Machine) -> Vec<Found> {
         |rule| format!("in /etc/audit/rules.d/10-audit-relay.rules: {rule}; then augenrules --load"),
     );
     let seen = m.relay.report.as_ref().map_or(0, |report| report.own);
-    if seen > 0 {
-        return vec![warning(format!("the relay has seen {seen} records of its own system calls"), remedy)];
-    }
+    let has_seen = format!("the relay has seen {seen} records of its own system calls");
     let (Some(rules), Some(account), Some(program)) = (&m.rules, &m.relay.account, m.program()) else {
-        return Vec::new();
+        return when(seen > 0, || warning(has_seen, remedy));
     };
-    let rule = rules::that_audits(rules, program, account.uid.as_raw());
-    rule.map_or_else(Vec::new, |rule| {
-        vec![warning(format!("this rule holds for the relay too: {rule}"), remedy)]
-    })
+    // What a relay has counted does not go away when the rule does.
+    match rules::that_audits(rules, program, account.uid.as_raw()) {
+        Some(rule) => vec![warning(format!("this rule holds for the relay too: {rule}"), remedy)],
+        None => when(seen > 0, || {
+            note(
+                format!("{has_seen}; the rules that are loaded make no more of them"),
+                "none; the number begins anew with the relay",
+            )
+        }),
+    }
 }

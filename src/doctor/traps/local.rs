@@ -33,13 +33,15 @@ pub(super) const TRAPS: &[Trap] = &[
         id: "imuxsock-rate-limit",
         why: "rsyslog drops what one process writes to its socket beyond the limit",
         find: |m| {
-            let limit =
-                m.local.rsyslog.as_ref().and_then(|conf| conf.socket_interval).filter(|limit| *limit > 0);
-            let seconds = limit.unwrap_or(0);
+            let Some(conf) = &m.local.rsyslog else { return Vec::new() };
+            let seconds = conf.socket_interval.unwrap_or(0);
             when(sends_to_dev_log(m) && !m.local.journald_owns_dev_log && seconds > 0, || {
                 warning(
                     format!("imuxsock has SysSock.RateLimit.Interval {seconds} s"),
-                    "in rsyslog.conf: module(load=\"imuxsock\" SysSock.RateLimit.Interval=\"0\"); then systemctl restart rsyslog",
+                    format!(
+                        "in {}: module(load=\"imuxsock\" SysSock.RateLimit.Interval=\"0\"); then systemctl restart rsyslog",
+                        conf.place()
+                    ),
                 )
             })
         },
@@ -53,8 +55,11 @@ pub(super) const TRAPS: &[Trap] = &[
             when(sends_to_dev_log(m) && m.local.journald_owns_dev_log && limited, || {
                 warning(
                     format!("imjournal has Ratelimit.Interval {} s", conf.journal_interval.unwrap_or(600)),
-                    "in rsyslog.conf: module(load=\"imjournal\" Ratelimit.Interval=\"0\"); or send to a socket of rsyslog's own \
-                     (docs/receivers.md)",
+                    format!(
+                        "in {}: module(load=\"imjournal\" Ratelimit.Interval=\"0\"); or send to a socket of rsyslog's own \
+                         (docs/receivers.md)",
+                        conf.place()
+                    ),
                 )
             })
         },

@@ -105,8 +105,8 @@ pub(super) const TRAPS: &[Trap] = &[
         why: "the relay has counted records as lost",
         find: |m| {
             let Some(report) = &m.relay.report else { return Vec::new() };
-            let found = |(url, reason, count): &(String, String, u64)| {
-                let remedy = match reason.as_str() {
+            let found = |(url, reason, count): (&str, &str, u64)| {
+                let remedy = match reason {
                     "overflow" => "a larger queue-size, or a receiver that takes more",
                     "oversize" => "a transport or a max-message-size that takes 9225 bytes",
                     "drain_deadline" => "handover, or a longer drain-timeout",
@@ -115,7 +115,11 @@ pub(super) const TRAPS: &[Trap] = &[
                 };
                 warning(format!("{url}: {count} records lost ({reason})"), remedy)
             };
-            report.lost.iter().map(found).collect()
+            let lost = report
+                .destinations
+                .iter()
+                .flat_map(|d| d.lost.iter().map(|(reason, count)| (d.url.as_str(), &**reason, *count)));
+            lost.map(found).collect()
         },
     },
     Trap {
