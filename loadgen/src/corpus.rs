@@ -24,7 +24,7 @@ mod wire;
 
 use memchr::memchr;
 
-pub(crate) use self::audited::Audited;
+pub(crate) use self::audited::{Audited, Storm, Whole};
 pub(crate) use self::envelope::Envelope;
 pub(crate) use self::mark::Number;
 pub(crate) use self::mark::STREAMS;

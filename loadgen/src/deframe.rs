@@ -8,7 +8,7 @@
 //!        0          head              tail    len
 //! ```
 //! `head..tail` holds what is read but not yet given out. [`Deframer::spare`] moves it to the front when the free
-//! part has become small, so a message never wraps.
+//! part has become small, so a message never wraps, and makes the buffer larger where a read has filled it.
 
 use std::ops::Range;
 
@@ -23,8 +23,11 @@ pub(crate) enum Framing {
     Lf,
 }
 
-/// Size of the buffer of one connection, and so the longest message that can be understood.
+/// Most bytes that the buffer of one connection has, and so the longest message that can be understood.
 pub(crate) const CAPACITY: usize = 1 << 20;
+/// Bytes that it begins with. A thousand connections with little each are not to be a thousand times the most: only to
+/// have that cleared took longer than all they sent.
+const FIRST: usize = 16 << 10;
 
 /// Below this much free room the unread part is moved to the front.
 const MIN_SPARE: usize = 64 << 10;
@@ -35,6 +38,8 @@ pub(crate) struct Deframer {
     buf: Vec<u8>,
     head: usize,
     tail: usize,
+    /// The last read took as much as there was room for: there may be more.
+    filled: bool,
     framing: Option<Framing>,
     /// A frame was broken and the next header is not found yet.
     hunting: bool,
@@ -44,7 +49,15 @@ pub(crate) struct Deframer {
 impl Deframer {
     /// An empty buffer; the framing is told by the first byte: a digit is octet counting, anything else is LF.
     pub(crate) fn new() -> Self {
-        Self { buf: vec![0; CAPACITY], head: 0, tail: 0, framing: None, hunting: false, errors: 0 }
+        Self {
+            buf: vec![0; FIRST],
+            head: 0,
+            tail: 0,
+            filled: false,
+            framing: None,
+            hunting: false,
+            errors: 0,
+        }
     }
 
     /// Where the next read goes; never empty.
@@ -57,11 +70,15 @@ impl Deframer {
             self.buf.copy_within(self.head..self.tail, 0);
             self.tail -= self.head;
             self.head = 0;
-            if self.tail == self.buf.len() {
-                // A message longer than the buffer: nothing sensible can be in it.
-                self.errors += 1;
-                self.tail = 0;
+        }
+        if self.buf.len() < CAPACITY {
+            if self.filled || self.buf.len() - self.tail < FIRST / 4 {
+                self.buf.resize(larger(self.buf.len()), 0);
             }
+        } else if self.tail == self.buf.len() {
+            // A message longer than the buffer: nothing sensible can be in it.
+            self.errors += 1;
+            self.tail = 0;
         }
         &mut self.buf[self.tail..]
     }
@@ -69,6 +86,7 @@ impl Deframer {
     /// Takes in the first `n` bytes of [`Deframer::spare`].
     pub(crate) fn filled(&mut self, n: usize) {
         self.tail = (self.tail + n).min(self.buf.len());
+        self.filled = self.tail == self.buf.len();
     }
 
     /// The next whole message, or `None` until more is read. Empty lines are skipped.
@@ -138,6 +156,11 @@ impl Deframer {
             }
         }
     }
+}
+
+/// The next size of a buffer of so many bytes.
+pub(crate) fn larger(len: usize) -> usize {
+    len.saturating_mul(4).clamp(FIRST, CAPACITY)
 }
 
 /// Digits of the longest length that fits the buffer.
@@ -265,5 +288,34 @@ mod tests {
         let (got, unfinished, errors) = run(&stream, &[CAPACITY]);
         assert_eq!(got.len(), messages.len());
         assert_eq!((unfinished, errors), (0, 0));
+    }
+
+    #[test]
+    fn the_buffer_grows_with_what_comes_at_a_time_and_no_further() {
+        for (read, messages, size) in
+            [(400, 1000, FIRST), (usize::MAX, 10_000, CAPACITY), (usize::MAX, 1, FIRST)]
+        {
+            let stream = frame(Framing::Octet, &vec![b"<1>0123456789".repeat(30); messages]);
+            let mut deframer = Deframer::new();
+            let (mut rest, mut count) = (&stream[..], 0);
+            while !rest.is_empty() {
+                let spare = deframer.spare();
+                let n = read.min(rest.len()).min(spare.len());
+                assert!(n > 0);
+                spare[..n].copy_from_slice(&rest[..n]);
+                rest = &rest[n..];
+                deframer.filled(n);
+                while deframer.next().is_some() {
+                    count += 1;
+                }
+            }
+            assert_eq!((deframer.buf.len(), count, deframer.errors()), (size, messages, 0), "{read}");
+        }
+        // One message longer than the first buffer, and one longer than any.
+        for (len, errors) in [(FIRST * 3, 0), (CAPACITY + 1, 1)] {
+            let message = [b"<1>".to_vec(), vec![b'x'; len]].concat();
+            let (got, _, found) = run(&frame(Framing::Lf, std::slice::from_ref(&message)), &[len]);
+            assert_eq!((got == [message], found), (errors == 0, errors), "{len}");
+        }
     }
 }

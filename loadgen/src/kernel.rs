@@ -44,7 +44,7 @@ use self::report::Report;
 use self::storm::Deed;
 use crate::clock::Clock;
 use crate::command::{self, Receiver};
-use crate::corpus::{Audited, Expected};
+use crate::corpus::{Audited, Expected, Storm};
 use crate::drive::{close_inherited, nanoseconds};
 use crate::plan::Plan;
 use crate::report::Runs;
@@ -264,10 +264,13 @@ fn drive(
     interrupt: &Interrupt,
 ) -> Result<(Report, Option<Auditd>), Failure> {
     let mut text = Text::new(args.size.into());
+    // With --attach there may be rules of others: those keys have to be read to their ends.
+    let cut = if !args.attach && args.log_format == LogFormat::Raw { load::MAY_BE_LOST } else { 0 };
     let judge = match args.load {
         // What the auditd that runs was told about its format is not known.
         Load::User => Audited::marked(text.tail(args.attach || args.log_format == LogFormat::Raw)),
-        Load::Exec | Load::Open => Audited::keyed(&task.key),
+        Load::Exec => Audited::keyed(&task.key, Storm::Exec, cut),
+        Load::Open => Audited::keyed(&task.key, Storm::Open, cut),
     };
     let mut expected = Expected::Audited(Box::new(judge));
     let pid = auditd.as_ref().map_or(task.found.pid, Auditd::pid);

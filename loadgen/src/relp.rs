@@ -14,8 +14,8 @@
 
 use std::ops::Range;
 
-/// Size of the buffer of one session.
-const CAPACITY: usize = 1 << 20;
+use crate::deframe::{CAPACITY, larger};
+
 /// Below this much free room the unread part is moved to the front.
 const MIN_SPARE: usize = 64 << 10;
 /// Longest data taken: such a frame fits the buffer and leaves [`MIN_SPARE`] free.
@@ -39,6 +39,8 @@ pub(crate) struct Session {
     buf: Vec<u8>,
     head: usize,
     tail: usize,
+    /// The last read took as much as there was room for: there may be more.
+    filled: bool,
     opened: bool,
     ended: bool,
     errors: u64,
@@ -49,9 +51,10 @@ impl Session {
     /// A session that waits for `open`.
     pub(crate) fn new() -> Self {
         Self {
-            buf: vec![0; CAPACITY],
+            buf: vec![0; larger(0)],
             head: 0,
             tail: 0,
+            filled: false,
             opened: false,
             ended: false,
             errors: 0,
@@ -70,12 +73,16 @@ impl Session {
             self.tail -= self.head;
             self.head = 0;
         }
+        if self.buf.len() < CAPACITY && (self.filled || self.buf.len() - self.tail < larger(0) / 4) {
+            self.buf.resize(larger(self.buf.len()), 0);
+        }
         &mut self.buf[self.tail..]
     }
 
     /// Takes in the first `n` bytes of [`Session::spare`].
     pub(crate) fn filled(&mut self, n: usize) {
         self.tail = (self.tail + n).min(self.buf.len());
+        self.filled = self.tail == self.buf.len();
     }
 
     /// The data of the next `syslog` frame, or `None` until more is read or for ever if the session has ended.

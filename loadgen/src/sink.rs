@@ -317,9 +317,13 @@ impl Sink {
     }
 }
 
-/// Asks for a receive buffer: beyond the system's limit if we may, up to it otherwise.
+/// Asks for a receive buffer: beyond the system's limit if we may, up to it otherwise. Not for one of 0 bytes: then it is
+/// what the system gives, and TCP's may grow.
 fn enlarge(socket: &Socket, size: Option<usize>) {
     let size = size.unwrap_or(RECEIVE_BUFFER);
+    if size == 0 {
+        return;
+    }
     if setsockopt(socket, sockopt::RcvBufForce, &size).is_err() {
         // A smaller buffer is no error; what it drops is reported.
         let _ = setsockopt(socket, sockopt::RcvBuf, &size);

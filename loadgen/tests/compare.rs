@@ -109,7 +109,9 @@ fn at_a_rate_there_are_latencies() {
     let (table, report) = compared(&["--rate", "5000", "--count", "1000", "--runs", "1", "--only", "floor"]);
     assert_all_well(&report, 1000, 1);
     assert!(table.contains("p99 us"), "{table}");
-    assert!(report["contestants"][0]["latency_us"]["p99"]["median"].as_f64().unwrap() > 0.0);
+    for figure in ["p50", "p99", "p999", "max"] {
+        assert!(report["contestants"][0]["latency_us"][figure]["median"].as_f64().unwrap() > 0.0, "{figure}");
+    }
 }
 
 #[test]

@@ -161,6 +161,7 @@ fn storms_become_events_and_their_rule_is_gone_afterwards() {
         let args = [&["--load", load, "--rate", "200", "--count", "150"][..], &PLUGIN].concat();
         let report = assert_clean(&args, 150);
         assert!(report["records"].as_u64().unwrap() >= 150 * records, "{report:#}");
+        assert_eq!((&report["incomplete"], &report["missing_records"]), (&0.into(), &serde_json::json!({})));
         assert!(report["restored"].as_str().unwrap().contains("1 rule removed"), "{report:#}");
         audit.check_restored();
     }
@@ -175,6 +176,30 @@ fn what_a_plugin_loses_is_found() {
     assert_eq!(code, Some(1));
     assert_eq!((&report["received"], &report["lost"]), (&224.into(), &32.into()), "{report:#}");
     audit.check_restored();
+}
+
+#[test]
+fn an_event_that_lacks_a_record_is_not_received() {
+    let Some(audit) = KernelAudit::take() else { return };
+    // GNU sed: of all lines up to the first that matches, those that match. The change of an open storm's rule has CWD, PATH
+    // and PROCTITLE of its own, which come first.
+    for (load, lost) in [("exec", "PATH"), ("exec", "EXECVE"), ("exec", "CWD"), ("open", "SYSCALL")] {
+        // Of the SYSCALL lines, those of the rule only.
+        let line =
+            if lost == "SYSCALL" { "type=SYSCALL .*key=\"audit-loadgen" } else { &format!("type={lost} ") };
+        let plugin = format!("sed -u '0,/{line}/{{/{line}/d}}' | exec {LOADGEN} floor-child --to {{to}}");
+        let args =
+            ["--load", load, "--rate", "200", "--count", "100", "--", "/bin/sh", "-c", plugin.as_str()];
+        let (code, report) = run(&args);
+        for (key, count) in
+            [("sent", 100), ("received", 99), ("incomplete", 1), ("lost", 0), ("duplicated", 0)]
+        {
+            assert_eq!(report[key], count, "{key} without a {lost}: {report:#}");
+        }
+        assert_eq!(report["missing_records"], serde_json::json!({ lost: 1 }), "{report:#}");
+        assert_eq!(code, Some(1));
+        audit.check_restored();
+    }
 }
 
 /// Starts a storm that outlasts any test, but not for ever, and waits until its rule is loaded and auditd has records of it.

@@ -63,7 +63,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-stall 
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-reset-after -l reset-after -d 'It resets a connection that has brought so many bytes' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-accept-delay -l accept-delay -d 'It lets each connection wait so long' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner [default: 64 MiB, if that is allowed]' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner; 0 leaves it to the kernel\'s settings [default: 64 MiB, if that is allowed]' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l json -d 'Also write the report as JSON' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l html -d 'Also write the report as a page with charts, to be opened in a browser' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l hgrm -d 'Also write the latencies as a percentile table (us) for HdrHistogram\'s plotters' -r -F
@@ -120,7 +120,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink-reset-after -l reset-after -d 'It resets a connection that has brought so many bytes' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink-accept-delay -l accept-delay -d 'It lets each connection wait so long' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner [default: 64 MiB, if that is allowed]' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner; 0 leaves it to the kernel\'s settings [default: 64 MiB, if that is allowed]' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l json -d 'Also write the report as JSON' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l html -d 'Also write the report as a page with charts, to be opened in a browser' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l hgrm -d 'Also write the latencies as a percentile table (us) for HdrHistogram\'s plotters' -r -F
@@ -168,7 +168,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l si
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l sink-reset-after -l reset-after -d 'It resets a connection that has brought so many bytes' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l sink-accept-delay -l accept-delay -d 'It lets each connection wait so long' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner [default: 64 MiB, if that is allowed]' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner; 0 leaves it to the kernel\'s settings [default: 64 MiB, if that is allowed]' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l json -d 'Also write the report as JSON' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l html -d 'Also write the report as a page with charts, to be opened in a browser' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l hgrm -d 'Also write the latencies as a percentile table (us) for HdrHistogram\'s plotters' -r -F
@@ -259,7 +259,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l sin
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l sink-reset-after -l reset-after -d 'It resets a connection that has brought so many bytes' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l sink-accept-delay -l accept-delay -d 'It lets each connection wait so long' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner [default: 64 MiB, if that is allowed]' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner; 0 leaves it to the kernel\'s settings [default: 64 MiB, if that is allowed]' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l json -d 'Also write the report as JSON' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l html -d 'Also write the report as a page with charts, to be opened in a browser' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand send" -l hgrm -d 'Also write the latencies as a percentile table (us) for HdrHistogram\'s plotters' -r -F
@@ -284,7 +284,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l sin
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l sink-read-rate -l read-rate -d 'It reads at most so many bytes a second' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l sink-reset-after -l reset-after -d 'It resets a connection that has brought so many bytes' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l sink-accept-delay -l accept-delay -d 'It lets each connection wait so long' -r
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner [default: 64 MiB, if that is allowed]' -r
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l sink-buffer -l buffer -d 'Its receive buffer; a small one shows its faults to the sender sooner; 0 leaves it to the kernel\'s settings [default: 64 MiB, if that is allowed]' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l discard -d 'Count messages, do not judge them: the fastest drain'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand sink" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -13,6 +13,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SHIPPED = os.path.join(HERE, "../../../packaging/receivers")
 NG = os.environ.get("AUDIT_RELAY_SYSLOG_NG_ROOT", "/var/cache/audit-relay-test/syslog-ng")
 TICK = os.sysconf("SC_CLK_TCK")
+ROUNDS = int(os.environ.get("FLEET_ROUNDS", 3))
+SECONDS = os.environ.get("FLEET_SECONDS", "4")
+CONNECTIONS = [int(n) for n in os.environ.get("FLEET_CONNECTIONS", "10,100,500,1000").split(",")]
+AWAY = float(os.environ.get("FLEET_AWAY", 10))
 
 RECEIVERS = {  # name: (program, file, port in the file, scheme)
     "rsyslogd imtcp": ("rsyslog", "20-audit-tcp.conf", "601", "tcp"),
@@ -119,8 +123,8 @@ def load():
 
 
 def send(loadgen, out, relay):
-    plans = [(10, 2000), (100, 5000), (500, 10000), (1000, 20000)]
-    for round_ in range(3):
+    plans = [plan for plan in [(10, 2000), (100, 5000), (500, 10000), (1000, 20000)] if plan[0] in CONNECTIONS]
+    for round_ in range(ROUNDS):
         for name in RECEIVERS:
             for connections, rate in plans:
                 with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
@@ -131,7 +135,7 @@ def send(loadgen, out, relay):
                     rss, cpu = receiver.memory("VmRSS"), receiver.cpu()
                     report = os.path.join(folder, "report.json")
                     command = [loadgen, "send", "--to", f"{receiver.scheme}://localhost:{receiver.port}",
-                               "--connections", str(connections), "--rate", str(rate), "--duration", "4",
+                               "--connections", str(connections), "--rate", str(rate), "--duration", SECONDS,
                                "--json", report]
                     if receiver.scheme in ("tls", "relps"):
                         command.append("--insecure")
@@ -160,7 +164,7 @@ def send(loadgen, out, relay):
 def storm(relay, out, count, names):
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
     for name in names:
-        for round_ in range(3):
+        for round_ in range(ROUNDS):
             with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
                 os.chmod(folder, 0o755)
                 certificates(folder, relay)
@@ -200,7 +204,7 @@ def storm(relay, out, count, names):
                 feed_for(3)
                 rss = [int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{c.pid}/status").read())[1]) for c in children]
                 receiver.stop()
-                feed_for(10)
+                feed_for(AWAY)
                 receiver.start()
                 back = time.time()
                 feed_for(90, lambda: receiver.established() >= count)

@@ -63,9 +63,10 @@ pub(crate) struct MannerArgs {
     #[arg(long = "sink-accept-delay", visible_alias = "accept-delay", value_name = "TIME", value_parser = duration,
           default_value = "0")]
     pub(crate) accept_delay: Duration,
-    /// Its receive buffer; a small one shows its faults to the sender sooner [default: 64 MiB, if that is allowed]
+    /// Its receive buffer; a small one shows its faults to the sender sooner; 0 leaves it to the kernel's settings
+    /// [default: 64 MiB, if that is allowed]
     #[arg(long = "sink-buffer", visible_alias = "buffer", value_name = "BYTES")]
-    pub(crate) buffer: Option<NonZeroU32>,
+    pub(crate) buffer: Option<u32>,
 }
 
 impl MannerArgs {
@@ -85,7 +86,7 @@ impl MannerArgs {
             read_rate: self.read_rate,
             reset_after: self.reset_after,
             accept_delay: self.accept_delay,
-            receive_buffer: self.buffer.and_then(|bytes| usize::try_from(bytes.get()).ok()),
+            receive_buffer: self.buffer.and_then(|bytes| usize::try_from(bytes).ok()),
             discard: false,
             write: None,
         }

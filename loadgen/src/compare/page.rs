@@ -5,7 +5,7 @@
 //! *Law:* pure; shows what [`summary`](super::summary) says, and nothing that is not in the table or the JSON.
 
 use super::find::{Absent, FLOOR, RELAY};
-use super::summary::{Entry, cost_of, ranking};
+use super::summary::{Entry, LATENCIES, cost_of, ranking};
 use super::trial::name_of;
 use crate::html::{Bar, Bars, Chart, Kind, Page, Scale, Series, Table, Tone};
 use crate::sink::Transport;
@@ -161,7 +161,7 @@ fn curves(ranked: &[&Entry], to: Transport) -> Chart {
 fn table(ranked: &[&Entry], to: Transport, scheduled: bool) -> Table {
     let mut head = vec!["", "CPU s/M", "× floor", "× relay", "records/s", "RSS MiB"];
     if scheduled {
-        head.extend(["p50 µs", "p99 µs"]);
+        head.extend(["p50 µs", "p99 µs", "p99.9 µs", "max µs"]);
     }
     head.push("faults");
     let (relay, floor) = (cost_of(ranked, RELAY), cost_of(ranked, FLOOR));
@@ -181,7 +181,7 @@ fn table(ranked: &[&Entry], to: Transport, scheduled: bool) -> Table {
             cell(median("/target/max_rss_kib").map(|kib| kib / 1024.0), 1),
         ];
         if scheduled {
-            row.extend(["/latency_us/p50", "/latency_us/p99"].map(|pointer| cell(median(pointer), 0)));
+            row.extend(LATENCIES.map(|pointer| cell(median(pointer), 0)));
         }
         row.push(faults(entry));
         row

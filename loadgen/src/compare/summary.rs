@@ -13,6 +13,10 @@ use super::trial::name_of;
 use crate::sink::Transport;
 use crate::spread::Spread;
 
+/// The latencies shown of a contestant.
+pub(super) const LATENCIES: [&str; 4] =
+    ["/latency_us/p50", "/latency_us/p99", "/latency_us/p999", "/latency_us/max"];
+
 /// A contestant and what came of its runs.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -102,7 +106,12 @@ impl Entry {
             "cpu_s_per_million": spread("/target/cpu_s_per_million"),
             "rate": spread("/rate"),
             "max_rss_kib": spread("/target/max_rss_kib"),
-            "latency_us": { "p50": spread("/latency_us/p50"), "p99": spread("/latency_us/p99") },
+            "latency_us": {
+                "p50": spread("/latency_us/p50"),
+                "p99": spread("/latency_us/p99"),
+                "p999": spread("/latency_us/p999"),
+                "max": spread("/latency_us/max"),
+            },
             "lost": self.sum("/lost"),
             "duplicated": self.sum("/duplicated"),
             "reordered": self.sum("/reordered"),
@@ -138,7 +147,7 @@ pub(super) fn table(entries: &[Entry], to: Transport, scheduled: bool) -> String
     // A String takes everything.
     let _ = write!(out, "{:<width$}  CPU s/M     min     max   x floor   x relay   records/s", "contestant");
     if scheduled {
-        out.push_str("    p50 us    p99 us");
+        out.push_str("    p50 us    p99 us  p99.9 us    max us");
     }
     out.push_str("   RSS MiB     lost  dupl.   torn\n");
     for entry in &ranked {
@@ -154,8 +163,9 @@ pub(super) fn table(entries: &[Entry], to: Transport, scheduled: bool) -> String
         let median = |pointer: &str| entry.spread(pointer).map(|spread| spread.median);
         cell(&mut out, 12, 0, median("/rate"));
         if scheduled {
-            cell(&mut out, 10, 0, median("/latency_us/p50"));
-            cell(&mut out, 10, 0, median("/latency_us/p99"));
+            for pointer in LATENCIES {
+                cell(&mut out, 10, 0, median(pointer));
+            }
         }
         cell(&mut out, 10, 1, median("/target/max_rss_kib").map(|kib| kib / 1024.0));
         for (pointer, width) in [("/lost", 9), ("/duplicated", 7), ("/torn", 7)] {
@@ -194,7 +204,7 @@ pub(super) mod tests {
         let report = |cost: &f64| {
             json!({
                 "rate": 1000.0, "lost": lost, "duplicated": 0, "reordered": 0, "torn": 1,
-                "latency_us": { "p50": 5.0, "p99": 9.0 }, "curve_us": [[1.0, 4.0], [100.0, 9.0]],
+                "latency_us": { "p50": 5.0, "p99": 9.0, "p999": 11.0, "max": 12.0 }, "curve_us": [[1.0, 4.0], [100.0, 9.0]],
                 "target": { "cpu_s_per_million": cost, "max_rss_kib": 2048, "exit_code": 0, "killed": false },
                 "generator": { "scheduled": true, "kept_plan": true, "stopped": null },
             })
@@ -226,8 +236,8 @@ pub(super) mod tests {
         assert_eq!(
             rows[3],
             [
-                "peer", "1.0", "10.000", "8.000", "12.000", "25.00", "20.00", "1000", "5", "9", "2.0", "6",
-                "0", "3"
+                "peer", "1.0", "10.000", "8.000", "12.000", "25.00", "20.00", "1000", "5", "9", "11", "12",
+                "2.0", "6", "0", "3"
             ]
         );
     }

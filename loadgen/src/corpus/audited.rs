@@ -1,15 +1,19 @@
 //! Judges records that the kernel made: user messages by their mark, events by the key of the rule they match.
 //!
-//! *Promise:* every message of the load is counted, and dated by its own stamp.
+//! *Promise:* every message of the load is counted, and dated by its own stamp; an event is received if all of its
+//! records are ([`events`]).
 //! *Law:* no allocation per record but what grows with the number of events.
 //!
 //! The stamp is that of the kernel's coarse clock, cut to a millisecond: the true time is up to a millisecond and a
 //! tick of the kernel (4 ms at 250 Hz) later, so a latency from it is up to that much too long, never too short.
 
-use std::collections::HashSet;
+mod events;
 
 use memchr::memchr;
 use memchr::memmem::Finder;
+
+use self::events::{Events, Place};
+pub(crate) use self::events::{Storm, Whole};
 
 use super::{Number, Verdict, has_priority, mark};
 
@@ -21,8 +25,8 @@ const SHOWN: usize = 400;
 enum Sign {
     /// A mark, followed by this.
     Mark(Vec<u8>),
-    /// The key of a rule.
-    Key(Box<Finder<'static>>),
+    /// The key of a rule, and the events that it has brought.
+    Key(Box<(Finder<'static>, Events)>),
 }
 
 /// The judge, and what it has counted.
@@ -32,12 +36,9 @@ pub(crate) struct Audited {
     mark: Finder<'static>,
     stamp: Finder<'static>,
     start: Finder<'static>,
-    serials: HashSet<u64>,
     highest: u64,
-    /// Records of the load.
-    pub(crate) records: u64,
-    /// Events of the load that came a second time.
-    pub(crate) duplicated: u64,
+    /// Records that were told to be of the load when they came.
+    records: u64,
     /// Events that came after one with a higher serial number.
     pub(crate) reordered: u64,
     /// auditd's version, from its own first record.
@@ -52,9 +53,13 @@ impl Audited {
         Self::new(Sign::Mark(tail.to_vec()))
     }
 
-    /// Judges events that match the rule with this key.
-    pub(crate) fn keyed(key: &str) -> Self {
-        Self::new(Sign::Key(Box::new(Finder::new(&format!("key=\"{key}\"")).into_owned())))
+    /// Judges events of such a storm, which match the rule with this key. Of a record's end `cut` bytes may be missing:
+    /// then less of the key must do, and rules of others must not begin like it.
+    pub(crate) fn keyed(key: &str, storm: Storm, cut: usize) -> Self {
+        let key = format!("key=\"{key}\"");
+        let key =
+            Finder::new(&key.as_bytes()[..key.len() - cut.min(key.len() - b"key=\"".len())]).into_owned();
+        Self::new(Sign::Key(Box::new((key, Events::new(storm)))))
     }
 
     fn new(sign: Sign) -> Self {
@@ -63,19 +68,20 @@ impl Audited {
             mark: Finder::new(mark::NAME),
             stamp: Finder::new(b"msg=audit("),
             start: Finder::new(b"type=DAEMON_START "),
-            serials: HashSet::new(),
             highest: 0,
             records: 0,
-            duplicated: 0,
             reordered: 0,
             version: None,
             first_torn: None,
         }
     }
 
-    /// Distinct events told by the key.
-    pub(crate) fn events(&self) -> u64 {
-        self.serials.len() as u64
+    /// What became of a storm's events; `None` of user messages, whose account is the ledger's.
+    pub(crate) fn whole(&self) -> Option<Whole> {
+        match &self.sign {
+            Sign::Mark(_) => None,
+            Sign::Key(of_key) => Some(of_key.1.tally()),
+        }
     }
 
     /// Judges a message, given that `announced` are made.
@@ -100,23 +106,24 @@ impl Audited {
                 }
             };
         }
-        if let Sign::Key(key) = &self.sign
-            && let Some((serial, ns)) = self.stamp_of(message)
+        if let Some((serial, ns)) = self.stamp_of(message)
+            && let Sign::Key(of_key) = &mut self.sign
         {
+            let (key, events) = &mut **of_key;
+            let (kind, text) = parts(message);
             // The change of the rules itself is recorded with the key as well.
-            let opens_event = key.find(message).is_some() && has_type(message, b"SYSCALL ");
-            if opens_event {
-                if !self.serials.insert(serial) {
-                    self.duplicated += 1;
-                    return Verdict::Unmarked;
+            match events.enter(serial, kind, text, kind == b"SYSCALL" && key.find(text).is_some()) {
+                Place::First { opens } => {
+                    if opens {
+                        self.reordered += u64::from(serial < self.highest);
+                        self.highest = self.highest.max(serial);
+                    }
+                    self.records += 1;
+                    let number = Number { stream: 0, sequence: self.records - 1 };
+                    return Verdict::Whole { number, due_ns: None, written_ns: Some(ns) };
                 }
-                self.reordered += u64::from(serial < self.highest);
-                self.highest = self.highest.max(serial);
-            }
-            if (opens_event || self.serials.contains(&serial)) && !has_type(message, b"EOE ") {
-                self.records += 1;
-                let number = Number { stream: 0, sequence: self.records - 1 };
-                return Verdict::Whole { number, due_ns: None, written_ns: Some(ns) };
+                Place::Again => return Verdict::Unmarked,
+                Place::Elsewhere => {}
             }
         }
         if self.version.is_none() && self.start.find(message).is_some() {
@@ -145,11 +152,15 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((value, &bytes[digits..]))
 }
 
-/// Whether the record in a message is of this type. `name` ends with a blank.
-fn has_type(message: &[u8], name: &[u8]) -> bool {
-    // Before the stamp, so that no text of a user can claim a type.
-    let head = &message[..memchr::memmem::find(message, b" msg=audit(").map_or(0, |at| at + 1)];
-    head.strip_suffix(name).is_some_and(|before| before.ends_with(b"type="))
+/// Type of the record in a message, and its text behind the stamp; both empty if there is none.
+fn parts(message: &[u8]) -> (&[u8], &[u8]) {
+    const STAMP: &[u8] = b" msg=audit(";
+    // The first stamp, so that no text of a user can claim a type.
+    let Some(at) = memchr::memmem::find(message, STAMP) else { return (b"", b"") };
+    let (head, rest) = (&message[..at], &message[at + STAMP.len()..]);
+    let kind = head.rsplit(|&byte| byte == b' ').next().and_then(|word| word.strip_prefix(b"type="));
+    let text = memchr::memmem::find(rest, b"): ").map_or(&b""[..], |end| &rest[end + 3..]);
+    (kind.unwrap_or_default(), text)
 }
 
 /// The version in auditd's first record.
@@ -190,7 +201,7 @@ mod tests {
 
     #[test]
     fn events_are_told_by_the_key_and_their_records_by_the_serial() {
-        let mut judge = Audited::keyed("storm-1");
+        let mut judge = Audited::keyed("storm-1", Storm::Open, 0);
         let mut feed = |kind: &str, serial, text: &str| judge.judge(&message(kind, serial, text), u64::MAX);
         let whole = |sequence| Verdict::Whole {
             number: Number { stream: 0, sequence },
@@ -206,19 +217,30 @@ mod tests {
         assert_eq!(feed("CONFIG_CHANGE", 4, "op=add_rule key=\"storm-1\" list=4 res=1"), Verdict::Unmarked);
         assert_eq!(feed("SYSCALL", 8, "syscall=59 key=\"storm-1\""), Verdict::Unmarked);
         assert_eq!(feed("SYSCALL", 7, "syscall=59 key=\"storm-1\""), whole(3));
-        assert_eq!((judge.events(), judge.records, judge.duplicated, judge.reordered), (3, 4, 1, 1));
+        let whole = judge.whole().unwrap();
+        assert_eq!((whole.incomplete, whole.records, whole.duplicated, judge.reordered), (3, 4, 1, 1));
+    }
+
+    #[test]
+    fn an_event_whose_key_is_cut_is_told_if_that_may_be() {
+        for (cut, known) in [(0, 0), (16, 1)] {
+            let mut judge = Audited::keyed("audit-loadgen-4711", Storm::Open, cut);
+            judge.judge(&message("SYSCALL", 5, "syscall=257 items=0 key=\"aud"), 0);
+            judge.judge(&message("SYSCALL", 6, "syscall=257 items=0 key=(null"), 0);
+            assert_eq!(judge.whole().map(|whole| whole.incomplete), Some(known), "{cut}");
+        }
     }
 
     #[test]
     fn the_version_is_auditds_own_word() {
-        let mut judge = Audited::keyed("k");
+        let mut judge = Audited::keyed("k", Storm::Exec, 0);
         judge.judge(&message("DAEMON_START", 1, "op=start ver=4.2.1 format=enriched"), 0);
         assert_eq!(judge.version.as_deref(), Some("4.2.1"));
     }
 
     #[test]
     fn broken_stamps_are_no_stamps() {
-        let judge = Audited::keyed("k");
+        let judge = Audited::keyed("k", Storm::Exec, 0);
         for text in [
             "msg=audit(",
             "msg=audit(1.2",

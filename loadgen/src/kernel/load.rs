@@ -19,7 +19,7 @@ pub(super) const RECORD_TYPE: u16 = 1121;
 /// What a message ends with. With log_format RAW the last sixteen bytes may be missing at the other end: auditd 4.2 and
 /// 4.2.1 lose them where they pass the kernel's own text on.
 const END: &[u8] = b" exe=\"/usr/bin/audit-loadgen\" res=success end=the-last-bytes";
-const MAY_BE_LOST: usize = 16;
+pub(super) const MAY_BE_LOST: usize = 16;
 const START: &[u8] = b"op=load";
 /// A send that takes longer than this was held by the kernel, because its backlog was full.
 const HELD_NS: u64 = 1_000_000;

@@ -4,13 +4,14 @@
 //! *Law:* the law of [`crate::report`]: no averaging, no smoothing.
 //!
 //! `sent`, `received`, `lost`, `duplicated` and `reordered` count events: user messages, programs started, files
-//! opened. `records` counts what these became.
+//! opened. A storm's event is received if all of its records are; `incomplete` are those of which only some are, so
+//! `sent = received + incomplete + lost`. `records` counts what these became.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::corpus::Audited;
+use crate::corpus::{Audited, Whole};
 use crate::report::{Judgement, Line, latency_head, latency_json, latency_line, line, per, round, us};
 use crate::sink::Received;
 
@@ -47,6 +48,8 @@ pub(super) struct Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) received: u64,
+    /// Storms only: events that lack records.
+    pub(super) incomplete: Option<u64>,
     pub(super) lost: u64,
     pub(super) duplicated: u64,
     pub(super) reordered: u64,
@@ -57,31 +60,38 @@ pub(super) struct Account {
 impl Report {
     pub(super) fn account(&self) -> Option<Account> {
         let (received, judge) = self.received.as_ref()?;
-        Some(if self.load == Load::User {
+        Some(if let Some(whole) = judge.whole() {
+            Account {
+                received: whole.complete,
+                incomplete: Some(whole.incomplete),
+                lost: self.done.count.saturating_sub(whole.complete + whole.incomplete),
+                duplicated: whole.duplicated,
+                reordered: judge.reordered,
+                torn: None,
+            }
+        } else {
             let tally = received.ledger.tally(&[self.done.count]);
             Account {
                 received: tally.received,
+                incomplete: None,
                 lost: tally.lost,
                 duplicated: tally.duplicated,
                 reordered: tally.reordered,
                 torn: Some(tally.torn),
             }
-        } else {
-            Account {
-                received: judge.events(),
-                lost: self.done.count.saturating_sub(judge.events()),
-                duplicated: judge.duplicated,
-                reordered: judge.reordered,
-                torn: None,
-            }
         })
+    }
+
+    /// What became of a storm's events and their records.
+    fn whole(&self) -> Option<Whole> {
+        self.received.as_ref().and_then(|(_, judge)| judge.whole())
     }
 
     /// Records of the load: that arrived, or for user messages that were sent. `None` if nobody counted.
     pub(super) fn records(&self) -> Option<u64> {
         match (self.load, &self.received) {
             (Load::User, _) => Some(self.done.count),
-            (_, Some((_, judge))) => Some(judge.records),
+            (_, Some(_)) => self.whole().map(|whole| whole.records),
             (_, None) => None,
         }
     }
@@ -122,7 +132,7 @@ impl Report {
     pub(super) fn judge(&self, allow_loss: bool) -> Judgement {
         let clean = self.account().is_none_or(|a| {
             let reordered = if self.load == Load::User { a.reordered } else { 0 };
-            a.lost + a.duplicated + a.torn.unwrap_or(0) + reordered == 0
+            a.incomplete.unwrap_or(0) + a.lost + a.duplicated + a.torn.unwrap_or(0) + reordered == 0
         });
         if !clean && !allow_loss {
             Judgement::Faulty
@@ -173,6 +183,7 @@ impl Report {
         if let Some(account) = self.account() {
             let rows = [
                 ("received", Some(account.received)),
+                ("incomplete", account.incomplete),
                 ("lost", Some(account.lost)),
                 ("duplicated", Some(account.duplicated)),
                 ("reordered", Some(account.reordered)),
@@ -180,6 +191,10 @@ impl Report {
             ];
             for (name, count) in rows.iter().filter_map(|(name, count)| Some((name, (*count)?))) {
                 line(name, count.to_string());
+            }
+            let missing = self.whole().map(|whole| missing_of(&whole)).unwrap_or_default();
+            if !missing.is_empty() {
+                line("missing", missing);
             }
             if let Some(text) = self.received.as_ref().and_then(|(_, judge)| judge.first_torn.as_ref()) {
                 line("first torn", format!("{text:?}"));
@@ -284,6 +299,10 @@ impl Report {
             "load": format!("{:?}", self.load).to_lowercase(),
             "sent": self.done.count,
             "received": count(|a| a.received),
+            "incomplete": account.and_then(|a| a.incomplete),
+            "missing_records": self.whole().map(|whole| {
+                whole.missing_by_type().map(|(name, count)| (name.to_owned(), json!(count))).collect::<Map<_, _>>()
+            }),
             "lost": count(|a| a.lost),
             "duplicated": count(|a| a.duplicated),
             "reordered": count(|a| a.reordered),
@@ -340,6 +359,11 @@ impl Report {
             "restored": self.restored,
         })
     }
+}
+
+/// The records that incomplete events lack; empty if there are none.
+fn missing_of(whole: &Whole) -> String {
+    whole.missing_by_type().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn noun(load: Load) -> &'static str {

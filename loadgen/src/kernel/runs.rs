@@ -202,6 +202,7 @@ fn faults(account: Account, load: Load) -> Option<String> {
     let reordered = if load == Load::User { account.reordered } else { 0 };
     let counts = [
         (account.lost, "lost"),
+        (account.incomplete.unwrap_or(0), "incomplete"),
         (account.torn.unwrap_or(0), "torn"),
         (account.duplicated, "doubled"),
         (reordered, "out of order"),

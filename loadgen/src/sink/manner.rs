@@ -24,7 +24,7 @@ pub(crate) struct Manner {
     pub(crate) reset_after: Option<NonZeroU64>,
     /// How long a connection waits to be accepted (to 10 ms).
     pub(crate) accept_delay: Duration,
-    /// Receive buffer of its sockets; the largest that is allowed, if none is given.
+    /// Receive buffer of its sockets; the largest that is allowed, if none is given; 0 asks for none.
     pub(crate) receive_buffer: Option<usize>,
     /// Messages are counted, not judged.
     pub(crate) discard: bool,
