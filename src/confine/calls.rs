@@ -62,10 +62,20 @@ const fn own_pid(at: u8) -> Argument {
     Argument { at, is: Value::OwnPid }
 }
 
+/// The numbers of this processor's calls. A call that only one processor has is marked so where it stands.
+mod number {
+    pub(super) use libc::*;
+
+    /// Which the libc crate leaves out. glibc's rename(3) is made of it there.
+    #[cfg(target_arch = "aarch64")]
+    #[allow(non_upper_case_globals, reason = "as the libc crate names the others")]
+    pub(super) const SYS_renameat: c_long = 38;
+}
+
 macro_rules! calls {
     ($($(#[$attribute:meta])* $name:ident $(when $when:expr)? => $who:literal,)*) => {
         &[$($(#[$attribute])* Call {
-            number: libc::$name,
+            number: number::$name,
             name: stringify!($name),
             when: calls!(@when $($when)?),
             who: $who,
@@ -305,7 +315,7 @@ const CLIENTS: &[Call] = calls! {
 };
 
 macro_rules! numbers {
-    ($($(#[$attribute:meta])* $name:ident)*) => { &[$($(#[$attribute])* libc::$name,)*] };
+    ($($(#[$attribute:meta])* $name:ident)*) => { &[$($(#[$attribute])* number::$name,)*] };
 }
 
 /// What ends the process: no relay, and no library below it, has ever a reason to.
@@ -397,5 +407,7 @@ impl Argument {
     }
 }
 
+#[cfg(test)]
+mod processors;
 #[cfg(test)]
 mod tests;
