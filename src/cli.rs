@@ -296,7 +296,7 @@ pub struct Options {
     /// log (only log what is not foreseen), off [default: auto].
     #[arg(long, value_name = "HOW")]
     confine: Option<String>,
-    /// 1: one thread reads and sends; 2: one each; auto: one for a socket as auditd's, two for files and pipes
+    /// 1: one thread reads and sends; 2: one each; auto: two for a file, one for a socket as auditd's or a pipe
     /// [default: auto].
     #[arg(long, value_name = "COUNT")]
     threads: Option<String>,

@@ -127,11 +127,11 @@ pub enum Confine {
 /// How many threads do the work, look-ups aside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Threads {
-    /// One where the input is a socket, as auditd's is; else two.
+    /// Two where the input is a file, whose reads block; else one.
     Auto,
     /// One reads and sends: the least that a record can cost.
     One,
-    /// One reads, one sends: more throughput from files and pipes.
+    /// One reads, one sends: more throughput where there is a flood.
     Two,
 }
 

@@ -8,8 +8,10 @@
 //! Standard input may be blocking (auditd from 3.0 on) or not (auditd 2.x) and is not ours to change, so a
 //! socket is read with `MSG_DONTWAIT`, anything else after poll(2) has said that there is something.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -22,8 +24,13 @@ use tokio::sync::Notify;
 use crate::audit::Decoder;
 use crate::sys;
 
-/// Bytes asked for in one read. A pipe gives 64 KiB at most and auditd's socket 61 KiB; a file fills it.
+/// Bytes asked for in one read. auditd's socket gives 61 KiB at most; a pipe and a file fill it.
 const READ: usize = 128 * 1024;
+
+/// What a pipe should hold: two whole reads, so that its writer fills one while the other is worked on. With the usual
+/// 64 KiB, writer, relay and receiver wake each other twice as often, which costs more than the bytes. All of it is gone
+/// with a relay that is killed, so it is no more than that.
+const PIPE: i32 = 256 * 1024;
 
 /// Pause when the kernel is short of memory.
 const NO_MEMORY_PAUSE: Duration = Duration::from_millis(5);
@@ -69,6 +76,16 @@ pub struct Input {
     end: usize,
 }
 
+/// True for a file or a block device: nobody can wait for those, and a read lasts as long as the disk lets it, so it
+/// wants a thread of its own.
+///
+/// # Errors
+/// The system has no descriptor left, or `source` is closed.
+pub fn blocks(source: BorrowedFd<'_>) -> io::Result<bool> {
+    let kind = File::from(source.try_clone_to_owned()?).metadata()?.file_type();
+    Ok(kind.is_file() || kind.is_block_device())
+}
+
 impl Input {
     /// Reads from `source`. Must be called on the runtime that is to drive it.
     ///
@@ -77,6 +94,10 @@ impl Input {
     pub fn new(source: BorrowedFd<'_>) -> io::Result<Self> {
         let kind = getsockopt(&source, sockopt::SockType);
         let flags = OFlag::from_bits_truncate(fcntl(source, FcntlArg::F_GETFL)?);
+        // Only pipes have a size. Where the account's pipes hold too much already it stays as it is.
+        if fcntl(source, FcntlArg::F_GETPIPE_SZ).is_ok_and(|size| size < PIPE) {
+            let _ = fcntl(source, FcntlArg::F_SETPIPE_SZ(PIPE));
+        }
         let source = source.try_clone_to_owned()?;
         let source = match sys::watch_input(source) {
             Ok(watched) => Source::Watched(watched),
@@ -255,6 +276,33 @@ mod tests {
                 assert_eq!(input.wait(&waker).await.unwrap(), Event::Ended);
                 assert_eq!(input.pending(), b"cdef");
             });
+        }
+    }
+
+    #[test]
+    fn a_pipe_holds_two_reads_and_no_larger_one_shrinks() {
+        run(async {
+            for (before, after) in [(4096, PIPE), (2 * PIPE, 2 * PIPE)] {
+                let (source, _feed) = std::io::pipe().unwrap();
+                fcntl(&source, FcntlArg::F_SETPIPE_SZ(before)).unwrap();
+                let _input = Input::new(source.as_fd()).unwrap();
+                assert_eq!(fcntl(&source, FcntlArg::F_GETPIPE_SZ).unwrap(), after);
+            }
+        });
+    }
+
+    #[test]
+    fn only_files_block() {
+        let (pipe, _feed) = std::io::pipe().unwrap();
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        for (source, expected) in [
+            (pipe.as_fd(), false),
+            (socket.as_fd(), false),
+            (null.as_fd(), false),
+            (tempfile::tempfile().unwrap().as_fd(), true),
+        ] {
+            assert_eq!(blocks(source).unwrap(), expected, "{source:?}");
         }
     }
 

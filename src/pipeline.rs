@@ -26,7 +26,7 @@ use crate::config::{Config, Destination, Threads};
 use crate::handover::{Bequest, Estate, Legacy};
 use crate::host::Names;
 use crate::ingest::{Ingest, Lane, NextLane, OnFull, Reload, Shared};
-use crate::input::Input;
+use crate::input::{self, Input};
 use crate::output::service::{Service, Target};
 use crate::output::{Common, Output};
 use crate::privilege::Confined;
@@ -127,7 +127,7 @@ impl Pipeline {
             let _ = ended.send(());
         };
         let own_thread = match config.threads {
-            Threads::Auto => !input_is_socket,
+            Threads::Auto => input::blocks(io::stdin().as_fd())?,
             Threads::One => false,
             Threads::Two => true,
         };

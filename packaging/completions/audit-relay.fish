@@ -99,7 +99,7 @@ complete -c audit-relay -n "__fish_audit_relay_needs_command" -l confine -d 'Giv
 require\t''
 log\t''
 off\t''"
-complete -c audit-relay -n "__fish_audit_relay_needs_command" -l threads -d '1: one thread reads and sends; 2: one each; auto: one for a socket as auditd\'s, two for files and pipes [default: auto]' -r -f -a "auto\t''
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l threads -d '1: one thread reads and sends; 2: one each; auto: two for a file, one for a socket as auditd\'s or a pipe [default: auto]' -r -f -a "auto\t''
 1\t''
 2\t''"
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l drain-timeout -d 'Time to deliver the rest after the input has ended [default: 2s]' -r
@@ -202,7 +202,7 @@ complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l confin
 require\t''
 log\t''
 off\t''"
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l threads -d '1: one thread reads and sends; 2: one each; auto: one for a socket as auditd\'s, two for files and pipes [default: auto]' -r -f -a "auto\t''
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l threads -d '1: one thread reads and sends; 2: one each; auto: two for a file, one for a socket as auditd\'s or a pipe [default: auto]' -r -f -a "auto\t''
 1\t''
 2\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l drain-timeout -d 'Time to deliver the rest after the input has ended [default: 2s]' -r
@@ -307,7 +307,7 @@ complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l conf
 require\t''
 log\t''
 off\t''"
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l threads -d '1: one thread reads and sends; 2: one each; auto: one for a socket as auditd\'s, two for files and pipes [default: auto]' -r -f -a "auto\t''
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l threads -d '1: one thread reads and sends; 2: one each; auto: two for a file, one for a socket as auditd\'s or a pipe [default: auto]' -r -f -a "auto\t''
 1\t''
 2\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l drain-timeout -d 'Time to deliver the rest after the input has ended [default: 2s]' -r
@@ -427,7 +427,7 @@ complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l confi
 require\t''
 log\t''
 off\t''"
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l threads -d '1: one thread reads and sends; 2: one each; auto: one for a socket as auditd\'s, two for files and pipes [default: auto]' -r -f -a "auto\t''
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l threads -d '1: one thread reads and sends; 2: one each; auto: two for a file, one for a socket as auditd\'s or a pipe [default: auto]' -r -f -a "auto\t''
 1\t''
 2\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l drain-timeout -d 'Time to deliver the rest after the input has ended [default: 2s]' -r

@@ -109,6 +109,8 @@ const F_SETFD: u32 = 2;
 const F_GETFL: u32 = 3;
 const F_SETFL: u32 = 4;
 const F_DUPFD_CLOEXEC: u32 = 1030;
+const F_SETPIPE_SZ: u32 = 1031;
+const F_GETPIPE_SZ: u32 = 1032;
 const FIONREAD: u32 = 0x541b;
 const FIONBIO: u32 = 0x5421;
 
@@ -194,7 +196,9 @@ pub(super) const ALLOWED: &[Call] = calls! {
         &[is(1, F_GETFL)],
         &[is(1, F_SETFL)],
         &[is(1, F_DUPFD_CLOEXEC)],
-    ] => "duplicates of descriptors, non-blocking mode",
+        &[is(1, F_SETPIPE_SZ)],
+        &[is(1, F_GETPIPE_SZ)],
+    ] => "duplicates of descriptors, non-blocking mode; room in a pipe on standard input",
     SYS_flock => "the handover's lock",
     SYS_fsync => "the handover",
     SYS_fdatasync => "the handover",
