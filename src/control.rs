@@ -33,7 +33,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, Destination};
 use crate::confine::Confinement;
 use crate::dispatcher::Dispatcher;
 use crate::errand::Answer;
@@ -354,7 +354,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                             != (&old.metrics_file, old.metrics_interval),
                         "metrics-file",
                     ),
-                    (queue_sizes(&config) != queue_sizes(old), "queue-size"),
+                    (other_queue_size(&config, old), "queue-size"),
                 ] {
                     if changed {
                         warn!("reload: a change of `{key}` takes effect when the relay is started again");
@@ -447,9 +447,10 @@ impl Statistics {
     }
 }
 
-/// Queue sizes of the destinations, in an order that does not depend on the file's.
-fn queue_sizes(config: &Config) -> std::collections::BTreeMap<&str, Option<usize>> {
-    config.destinations.iter().map(|d| (d.url.as_str(), d.queue_size)).collect()
+/// True if a destination that was there has another `queue-size`. One that is new begins with its own.
+fn other_queue_size(new: &Config, old: &Config) -> bool {
+    let changed = |a: &Destination, b: &Destination| a.url == b.url && a.queue_size != b.queue_size;
+    new.destinations.iter().any(|new| old.destinations.iter().any(|old| changed(new, old)))
 }
 
 /// Waits for a reading that has begun.

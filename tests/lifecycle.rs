@@ -421,8 +421,12 @@ fn sighup_reads_the_configuration_again() {
         assert_eq!(kept.wait_for(3)[2].pri, 4 * 8 + 6, "{kind:?}");
         added.wait_for(2);
 
-        // The first destination leaves.
+        // The first destination leaves. Nothing so far had to wait for a new start; another queue-size has to.
         reload(&relay, &file, &format!("to = [\"{}\"]\n", added.url), DONE);
+        let later = "a change of `queue-size` takes effect when the relay is started again";
+        assert!(!relay.said().contains(later), "{}", relay.said());
+        reload(&relay, &file, &format!("queue-size = \"3MiB\"\nto = [\"{}\"]\n", added.url), DONE);
+        assert!(relay.said().contains(later), "{}", relay.said());
         auditd.write(&line(3, 0));
         assert_eq!(added.wait_for(3)[2].pri, 182);
         auditd.close();
