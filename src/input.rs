@@ -283,7 +283,7 @@ mod tests {
     fn a_pipe_holds_two_reads_and_no_larger_one_shrinks() {
         run(async {
             for (before, after) in [(4096, PIPE), (2 * PIPE, 2 * PIPE)] {
-                let (source, _feed) = std::io::pipe().unwrap();
+                let (source, _feed) = io::pipe().unwrap();
                 fcntl(&source, FcntlArg::F_SETPIPE_SZ(before)).unwrap();
                 let _input = Input::new(source.as_fd()).unwrap();
                 assert_eq!(fcntl(&source, FcntlArg::F_GETPIPE_SZ).unwrap(), after);
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn only_files_block() {
-        let (pipe, _feed) = std::io::pipe().unwrap();
+        let (pipe, _feed) = io::pipe().unwrap();
         let (socket, _peer) = UnixStream::pair().unwrap();
         let null = File::open("/dev/null").unwrap();
         for (source, expected) in [
@@ -332,7 +332,7 @@ mod tests {
         file.rewind().unwrap();
         let (pipe, feed) = nix::unistd::pipe().unwrap();
         let writer = std::thread::spawn(move || {
-            std::fs::File::from(feed).write_all(&vec![b'x'; 500_000]).unwrap();
+            File::from(feed).write_all(&vec![b'x'; 500_000]).unwrap();
         });
         for source in [OwnedFd::from(file), pipe] {
             run(async {

@@ -172,8 +172,7 @@ fn refusals(text: &str, programs: &[PathBuf], now: u64) -> Vec<String> {
         // What `check --confinement` tries is ended by a signal.
         let seccomp =
             (line.contains("type=SECCOMP") || line.contains("type=1326")) && line.contains("sig=0 ");
-        let is_installed =
-            programs.is_empty() || exe(line).is_none_or(|exe| programs.iter().any(|program| *program == exe));
+        let is_installed = programs.is_empty() || exe(line).is_none_or(|exe| programs.contains(&exe));
         is_ours && is_installed && (avc || seccomp) && is_recent(line)
     };
     // From the record on, without what a log has put in front.

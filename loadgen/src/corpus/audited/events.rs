@@ -290,10 +290,9 @@ mod tests {
 
     #[test]
     fn a_record_twice_is_told_and_counted_once() {
-        for again in 0..6 {
+        for (again, (kind, text)) in EXEC.iter().take(6).enumerate() {
             let mut events = Events::new(Storm::Exec);
             enter(&mut events, 1, &[0, 1, 2, 3, 4, 5]);
-            let (kind, text) = EXEC[again];
             let place = events.enter(1, kind.as_bytes(), text.as_bytes(), again == 0);
             assert_eq!(place, Place::Again, "{kind}");
             let tally = events.tally();
