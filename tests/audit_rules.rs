@@ -506,9 +506,7 @@ fn on_arm64_there_are_all_rules_with_only_the_calls_that_it_has() {
         ["mknod", "open"],
         "what has no other form in its rule"
     );
-    for call in ["mknod", "open"] {
-        assert!(said.contains(&format!("rules for {call}, which aarch64 does not have")), "{said}");
-    }
+    assert!(said.contains("left out 2 rules for calls that aarch64 does not have: mknod, open"), "{said}");
 }
 
 #[test]
