@@ -109,7 +109,7 @@ pub struct Start<F> {
 
 /// Relays until the input ends, and returns the exit status.
 pub fn relay<F: Fn() -> Result<Config, String> + Send + Sync + 'static>(start: Start<F>) -> u8 {
-    // This thread drives outputs and signals and, under auditd, reads. Name look-ups and standard output borrow
+    // This thread drives outputs and signals, and reads what is no file. Name look-ups and standard output borrow
     // short-lived ones.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

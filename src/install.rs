@@ -218,8 +218,8 @@ pub fn upgraded(request: &Request, patience: Duration) -> Result<(), Failure> {
     }
     say(&format!("{}: auditd (pid {}) starts the new program: SIGHUP", plugin.file.display(), daemon.pid));
     let arguments = plugin.conf.as_ref().map(|conf| conf.arguments.clone()).unwrap_or_default();
-    let seen = ground.restart(daemon, &sources_named(&arguments), patience)?;
-    tell(&seen);
+    // A receiver that is away is no fault of the upgrade.
+    tell(&ground.restart(daemon, &sources_named(&arguments), patience)?);
     Ok(())
 }
 
@@ -271,14 +271,27 @@ fn carry_out(
         return Ok(());
     };
     say(&format!("auditd (pid {}): SIGHUP", daemon.pid));
-    let seen = ground.restart(daemon, &sources_of(settings), patience)?;
-    tell(&seen);
-    Ok(())
+    match ground.restart(daemon, &sources_of(settings), patience)? {
+        Seen::Unsent(to) => Err(format!(
+            "the relay reads records, and nothing is sent to {}: is the receiver there, and does it take what is sent? \
+             Its name, port and certificate: audit-relay check, and the system's log",
+            to.join(", ")
+        )
+        .into()),
+        seen => {
+            tell(&seen);
+            Ok(())
+        }
+    }
 }
 
 fn tell(seen: &Seen) {
     match seen {
         Seen::Sent(to) => say(&format!("records arrive and go out to {}", to.join(", "))),
+        Seen::Unsent(to) => say(&format!(
+            "the relay runs and reads records; nothing has been sent to {} yet: audit-relay status",
+            to.join(", ")
+        )),
         Seen::Running => say(
             "the relay runs; whether records arrive cannot be seen from here without `status` or `report` in its configuration",
         ),

@@ -212,7 +212,8 @@ fn check(options: Options) -> u8 {
         Ok((config, account)) => {
             let _ = write!(out, "{}", config.effective());
             let _ = writeln!(out, "# runs as {} (uid {}) when started as root", account.name, account.uid);
-            let unseen = status::fault(&config, account.uid)
+            let owner = if Uid::effective().is_root() { account.uid } else { Uid::effective() };
+            let unseen = status::fault(&config, owner)
                 .map(|fault| format!("{fault}; the relay will go on without it"));
             for warning in config.warnings().into_iter().chain(unseen) {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");

@@ -173,8 +173,10 @@ fn by_hand_sigterm_and_sigint_drain_and_stop() {
 #[test]
 fn by_hand_the_first_sigterm_after_the_end_goes_on_draining() {
     let port = ClosedPort::new();
-    let (mut relay, mut feed) =
-        Relay::to(&format!("tcp://{}", port.address())).options(&LONG_DRAIN).by_hand();
+    let (mut relay, mut feed) = Relay::to(&format!("tcp://{}", port.address()))
+        .options(&LONG_DRAIN)
+        .options(&["--threads", "2"])
+        .by_hand();
     feed.write(&line(0, 0));
     relay.wait_for("/read", 1);
     feed.close();

@@ -185,7 +185,8 @@ fn service(_before: &Before) -> io::Result<()> {
 fn nameless(before: &Before) -> io::Result<()> {
     match &before.abstract_name {
         Some((_, name)) => UnixStream::connect_addr(name).map(drop),
-        None => Err(io::ErrorKind::Unsupported.into()),
+        // Not made, so nothing was refused.
+        None => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
     }
 }
 

@@ -255,8 +255,8 @@ pub(super) fn gather(asked: &Examination, options: &Options, start: Instant) -> 
     }
     if asked.send && is_host {
         // Each has its limits; only a file system can take longer.
-        wait.end =
-            Instant::now() + Duration::from_secs(SENDING) * u32::try_from(destinations.len()).unwrap_or(1);
+        wait.end = Instant::now()
+            + Duration::from_secs(SENDING) * u32::try_from(destinations.len().max(1)).unwrap_or(1);
         let (machine_then, look_in) = (machine.clone(), asked.look_in.clone());
         let sent = Later::begin(move || send::all(&machine_then, &look_in));
         machine.arrivals = wait.take("what a test message came to", Some(sent)).unwrap_or_default();

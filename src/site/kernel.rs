@@ -52,7 +52,7 @@ pub fn status(limit: Duration) -> io::Result<Status> {
 /// Has the kernel make a record of a user's text, as `auditctl -m` does.
 ///
 /// # Errors
-/// This user may not, or there is no audit system.
+/// There is no audit system. That this user may not say anything is not told: no answer is waited for.
 pub fn say(text: &str) -> io::Result<()> {
     let mut bytes = text.as_bytes().to_vec();
     // The kernel takes the last byte off what does not end with NUL.

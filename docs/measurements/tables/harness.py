@@ -48,6 +48,9 @@ class Harness:
     def measure(self, name, *args, before=(), timeout=300):
         """audit-loadgen ARGS --json FOLDER/NAME.json. Returns the report, empty if there is none."""
         file = os.path.join(self.folder, name + ".json")
+        # Or a command that fails would be told with an earlier run's figures.
+        if os.path.exists(file):
+            os.remove(file)
         # What is behind -- is the program's.
         at = args.index("--") if "--" in args else len(args)
         command = [*before, self.loadgen, *args[:at], "--json", file, *args[at:]]
