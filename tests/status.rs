@@ -278,7 +278,7 @@ fn no_more_than_eight_are_listened_to_at_a_time() {
     let (relay, feed) = setup.by_hand();
     let mut silent: Vec<_> = (0..8).map(|_| connect(&socket, b"")).collect();
     // They were taken in turn, one each 20 ms: the first has been silent longest, and makes room for a ninth.
-    std::thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(500));
     let (start, mut ninth) = (Instant::now(), connect(&socket, b"json\n"));
     let mut answer = [0; 1];
     assert_eq!(ninth.read(&mut answer).unwrap(), 1, "it is answered");
