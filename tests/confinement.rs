@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use support::network::Network;
+use support::network::{Network, answer_names};
 use support::pki::{Kind, Pki};
 use support::relay::{Relay, binary, run};
 use support::relp_sink::{RelpSink, Reply};
@@ -477,22 +477,7 @@ fn names_are_looked_up_over_dns() {
     }
     Network::own(|_| {
         let server = UdpSocket::bind("127.0.0.1:53").unwrap();
-        std::thread::spawn(move || {
-            let mut question = [0; 512];
-            while let Ok((length, asker)) = server.recv_from(&mut question) {
-                let question = &question[..length];
-                let is_a =
-                    question[length - 4..] == [0, 1, 0, 1] || question.windows(4).any(|w| w == [0, 1, 0, 1]);
-                let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
-                let mut answer = question[..end].to_vec();
-                // A response, recursion available, one question, one answer or none, nothing else.
-                answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
-                if is_a {
-                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
-                }
-                let _ = server.send_to(&answer, asker);
-            }
-        });
+        answer_names(server);
         let sink = Sink::tcp(Framing::Octet);
         let url = sink.url.replace("127.0.0.1", "logs.example.org");
         let dir = temp_dir();

@@ -19,19 +19,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::network::Network;
+use support::network::{Network, answer_names};
 use support::relay::binary;
 use support::sink::{Framing, Sink};
-use support::temp_dir;
-
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    assert!(root || std::env::var_os("CI").is_none(), "root is missing, and CI skips nothing");
-    if !root {
-        eprintln!("SKIPPED: root is missing");
-    }
-    root
-}
+use support::{root_or_skip, temp_dir};
 
 /// Runs the doctor behind `script`, which gets its arguments, in a mount namespace of its own.
 fn doctor_behind(script: &str, dir: &Path, arguments: &[&str]) -> Output {
@@ -68,7 +59,7 @@ const HUNG: &str = "set -e; dir=$1; shift; mkdir -p \"$dir/hung\"; exec 9<>/dev/
 
 #[test]
 fn a_file_system_that_hangs_is_named_in_time() {
-    if !is_root() {
+    if !root_or_skip() {
         return;
     }
     let dir = temp_dir();
@@ -116,26 +107,13 @@ fn a_file_system_that_hangs_is_named_in_time() {
 /// The first name server is silent, so each look-up takes as long as the resolver waits before it asks the second.
 #[test]
 fn a_slow_look_up_is_named() {
-    if !is_root() {
+    if !root_or_skip() {
         return;
     }
     Network::own(|_| {
         let _silent = UdpSocket::bind("127.0.0.1:53").unwrap();
         let server = UdpSocket::bind("127.0.0.2:53").unwrap();
-        thread::spawn(move || {
-            let mut question = [0; 512];
-            while let Ok((length, asker)) = server.recv_from(&mut question) {
-                let question = &question[..length];
-                let is_a = question.windows(4).any(|window| window == [0, 1, 0, 1]);
-                let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
-                let mut answer = question[..end].to_vec();
-                answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
-                if is_a {
-                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
-                }
-                let _ = server.send_to(&answer, asker);
-            }
-        });
+        answer_names(server);
         let sink = Sink::tcp(Framing::Octet);
         let url = sink.url.replace("127.0.0.1", "logs.example.org");
         let dir = temp_dir();
@@ -165,7 +143,7 @@ fn a_slow_look_up_is_named() {
 /// What counts is what the running rsyslogd was told to read, and what that includes.
 #[test]
 fn rsyslog_is_judged_by_what_the_running_one_reads() {
-    if !is_root() {
+    if !root_or_skip() {
         return;
     }
     let rsyslogd = ["/usr/sbin/rsyslogd", "/sbin/rsyslogd"].into_iter().find(|path| Path::new(path).exists());

@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use support::fake_auditd::Auditd;
 use support::relay::{Relay, binary, run};
 use support::sink::{Framing, Sink};
-use support::{PATIENCE, line, temp_dir, wait_until};
+use support::{PATIENCE, line, root_or_skip, temp_dir, wait_until};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -31,15 +31,6 @@ fn text(bytes: &[u8]) -> &str {
 
 fn status(socket: &Path, options: &[&str]) -> Output {
     run(&[&["status", "--socket", socket.to_str().unwrap()], options].concat())
-}
-
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    assert!(root || std::env::var_os("CI").is_none(), "root is missing, and CI skips nothing");
-    if !root {
-        eprintln!("SKIPPED: root is missing");
-    }
-    root
 }
 
 #[test]
@@ -308,7 +299,7 @@ fn watching_in_a_terminal_shows_that_the_numbers_are_old() {
 
 #[test]
 fn what_is_wrong_with_the_configuration_is_a_syslog_message_for_each_line() {
-    if !is_root() {
+    if !root_or_skip() {
         return;
     }
     let dir = temp_dir();

@@ -8,7 +8,8 @@
     clippy::mod_module_files,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "every test program uses its part; a failed helper is a failed test; Cargo takes tests/support.rs for a test"
+    clippy::print_stderr,
+    reason = "every test program uses its part; a failed helper is a failed test; a skipped one says so; Cargo takes tests/support.rs for a test"
 )]
 
 pub(crate) mod fake_auditd;
@@ -37,6 +38,16 @@ pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether this is root. If not the test has to end, and says so; CI skips nothing.
+pub(crate) fn root_or_skip() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    assert!(root || std::env::var_os("CI").is_none(), "root is missing, and CI skips nothing");
+    if !root {
+        eprintln!("SKIPPED: root is missing");
+    }
+    root
 }
 
 /// A folder that the relay can walk into after it has given up root.
