@@ -9,7 +9,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::fake_auditd::Auditd;
-use support::relay::{Relay, binary, run};
+use support::relay::{Relay, binary, run, watch_on};
 use support::sink::{ClosedPort, Framing, Place, Sink, accept_unix, bind_stream, read_to_end};
 use support::{PATIENCE, line, temp_dir, wait_until};
 
@@ -562,16 +562,7 @@ fn watching_in_a_terminal_redraws_in_place_and_leaves_it_as_it_was() {
         let terminal = openpty(Some(&window), None).unwrap();
         let modes = || format!("{:?}", nix::sys::termios::tcgetattr(&terminal.slave).unwrap());
         let found = modes();
-        let slave = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
-        let mut watch = Command::new("setsid")
-            .args(["--ctty", "--wait"])
-            .arg(binary())
-            .args(["status", "--watch", "--socket", socket.to_str().unwrap()])
-            .stdin(slave(&terminal.slave))
-            .stdout(slave(&terminal.slave))
-            .stderr(slave(&terminal.slave))
-            .spawn()
-            .unwrap();
+        let mut watch = watch_on(&terminal.slave, &socket);
         let mut master = File::from(terminal.master.try_clone().unwrap());
         let mut shown = String::new();
         let mut block = [0; 65536];

@@ -9,7 +9,6 @@ mod support;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
@@ -21,7 +20,7 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::fake_auditd::Auditd;
-use support::relay::{Relay, binary, run};
+use support::relay::{Relay, binary, run, watch_on};
 use support::sink::{Framing, Sink};
 use support::{PATIENCE, line, root_or_skip, temp_dir, wait_until};
 
@@ -260,16 +259,7 @@ fn watching_in_a_terminal_shows_that_the_numbers_are_old() {
     let (relay, feed) = Relay::with(&["--to", &sink.url, "--status", socket.to_str().unwrap()]).by_hand();
     let window = nix::pty::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(Some(&window), None).unwrap();
-    let slave = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
-    let mut watch = Command::new("setsid")
-        .args(["--ctty", "--wait"])
-        .arg(binary())
-        .args(["status", "--watch", "--socket", socket.to_str().unwrap()])
-        .stdin(slave(&terminal.slave))
-        .stdout(slave(&terminal.slave))
-        .stderr(slave(&terminal.slave))
-        .spawn()
-        .unwrap();
+    let mut watch = watch_on(&terminal.slave, &socket);
     let mut master = File::from(terminal.master.try_clone().unwrap());
     let mut shown = String::new();
     let mut block = [0; 65536];

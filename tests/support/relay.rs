@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
@@ -329,4 +330,18 @@ impl Exit {
     pub(crate) fn number(&self, pointer: &str) -> u64 {
         self.report.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
     }
+}
+
+/// `status --watch` on a terminal of its own, whose slave this is.
+pub(crate) fn watch_on(terminal: &OwnedFd, socket: &Path) -> Child {
+    let slave = || Stdio::from(terminal.try_clone().unwrap());
+    Command::new("setsid")
+        .args(["--ctty", "--wait"])
+        .arg(binary())
+        .args(["status", "--watch", "--socket", socket.to_str().unwrap()])
+        .stdin(slave())
+        .stdout(slave())
+        .stderr(slave())
+        .spawn()
+        .unwrap()
 }
