@@ -7,7 +7,7 @@
 //!
 //! | errno | meaning | then |
 //! |---|---|---|
-//! | EAGAIN | the receiver's queue is full | wait until it can take one |
+//! | EAGAIN | the receiver's queue is full | wait until it can take one; a quick local receiver is tried again first |
 //! | ENOBUFS, ENOMEM | the kernel is short of memory | wait a moment, same socket |
 //! | EMSGSIZE | longer than socket or path takes | cut |
 //! | ECONNREFUSED on UDP | an earlier datagram met a closed port; this one was not sent | failure, try again |
@@ -22,7 +22,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use tokio::io::Interest;
@@ -66,6 +66,41 @@ impl Rest {
             self.0 = (self.0 * 2).min(Self::LONGEST);
         }
         self.0
+    }
+}
+
+/// Whether to try a full receiver again at once. One that is awake on another processor empties its queue (11
+/// messages, as kernels come) in a few microseconds, and to sleep and be woken costs both sides more than those. One
+/// that takes its time is waited for asleep: what it takes must have been worth the time.
+#[derive(Debug, Default)]
+struct Insist {
+    /// Full queues to wait at before it is tried again.
+    wait_out: u32,
+    /// How many those were the last time.
+    doubt: u32,
+}
+
+impl Insist {
+    /// At most so long: the wake-up of a receiver.
+    const FOR: Duration = Duration::from_micros(10);
+
+    /// What a message may cost, as it does when each queue full of them is waited for asleep.
+    const WORTH: Duration = Duration::from_micros(2);
+
+    const LONGEST_DOUBT: u32 = 64;
+
+    /// The queue is full: is it worth it?
+    fn now(&mut self) -> bool {
+        let worth = self.wait_out == 0;
+        self.wait_out = self.wait_out.saturating_sub(1);
+        worth
+    }
+
+    /// The receiver took `taken` messages after `elapsed`.
+    fn learn(&mut self, taken: usize, elapsed: Duration) {
+        let worth = taken > 0 && elapsed <= Self::WORTH * u32::try_from(taken).unwrap_or(u32::MAX);
+        self.doubt = if worth { 0 } else { (self.doubt * 2 + 1).min(Self::LONGEST_DOUBT) };
+        self.wait_out = self.doubt;
     }
 }
 
@@ -116,6 +151,32 @@ impl Datagram {
         }
     }
 
+    /// Tries a local receiver again for a moment, if that is worth it: the messages that were taken, if any.
+    fn insist(&self, insist: &mut Insist, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let Self::Unix(socket) = self else { return None };
+        if !insist.now() {
+            return None;
+        }
+        let start = Instant::now();
+        loop {
+            let sent = send_many(socket.as_fd(), slices);
+            let elapsed = start.elapsed();
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if elapsed > Insist::FOR {
+                        insist.learn(0, elapsed);
+                        return None;
+                    }
+                    std::hint::spin_loop();
+                }
+                sent => {
+                    insist.learn(*sent.as_ref().unwrap_or(&0), elapsed);
+                    return Some(sent);
+                }
+            }
+        }
+    }
+
     /// Sends what the receiver takes at once; if that is nothing, waits until it takes something and returns 0.
     async fn send_slices_sparingly(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let send = |socket: BorrowedFd<'_>| send_many(socket, slices);
@@ -143,6 +204,8 @@ impl Datagram {
         counters: &DestinationCounters,
     ) -> io::Result<()> {
         let mut rest = Rest::default();
+        let mut insist = Insist::default();
+        let mut full = false;
         while let Some((front, done)) = hand.front() {
             let sparingly = front.echoes;
             let mut slices = [IoSlice::new(&[]); SEND_MANY];
@@ -153,12 +216,17 @@ impl Datagram {
             let sent = if sparingly {
                 self.send_slices_sparingly(&slices[..count]).await
             } else {
-                self.send_slices(&slices[..count]).await
+                let insisted = if full { self.insist(&mut insist, &slices[..count]) } else { None };
+                match insisted {
+                    Some(sent) => sent,
+                    None => self.send_slices(&slices[..count]).await,
+                }
             };
             match sent {
                 Ok(0) => tokio::time::sleep(rest.after(0)).await,
                 Ok(sent) => {
                     let short = sent < count;
+                    full = short;
                     let bytes = front.entries()[done + sent - 1].end() - front.start(done);
                     hand.advance(bytes, false, consumer, counters);
                     if short && self.was_refused() {
@@ -221,6 +289,25 @@ impl Datagram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_quick_receiver_is_tried_again_at_once() {
+        let mut insist = Insist::default();
+        for _ in 0..3 {
+            assert!(insist.now());
+            insist.learn(3, Insist::WORTH * 3);
+        }
+        // One message in the time of two: sleep once, then thrice, at last 64 times.
+        for sleeps in [1, 3, 7, 15, 31, 63, 64, 64] {
+            assert!(insist.now());
+            insist.learn(1, Insist::WORTH * 2);
+            assert_eq!((0..200).take_while(|_| !insist.now()).count(), sleeps);
+        }
+        insist.learn(0, Insist::FOR);
+        assert_eq!(insist.wait_out, Insist::LONGEST_DOUBT);
+        insist.learn(1, Insist::WORTH);
+        assert!(insist.now());
+    }
 
     #[test]
     fn calls_that_send_little_become_few() {

@@ -26,6 +26,19 @@ def compare(h, name, title):
     args = ["--to", ",".join(receivers), "--feed", "pipe", "--count", h.count(500_000), "--runs", h.rounds(3), "--only", PEERS]
     h.begin(name, title, "audit-loadgen compare --root SID --root SYSLOG_NG " + " ".join(args))
     report = h.measure(name, "compare", *_roots(h), *args, timeout=900)
+    _costs(h, report, receivers)
+
+
+def datagrams(h, name, title):
+    """As compare, with the queue of a datagram socket that systemd sets at boot."""
+    args = ["--to", "unix", "--feed", "pipe", "--count", h.count(500_000), "--runs", h.rounds(5), "--only", PEERS]
+    h.begin(name, title, "sysctl net.unix.max_dgram_qlen=512; audit-loadgen compare --root SID --root SYSLOG_NG " + " ".join(args))
+    with h.sysctl(net__unix__max_dgram_qlen=512):
+        report = h.measure(name, "compare", *_roots(h), *args, timeout=900)
+    _costs(h, report, ["unix"])
+
+
+def _costs(h, report, receivers):
     for to in receivers:
         ranked, cost, floor, relay = _contestants(report, to)
         h.say(f"To {to}:\n")
