@@ -11,11 +11,12 @@
 //!         audit(1795424551 .  650 :  6839): BODY
 //! words   0-------8-------16------24
 //!                                 21------29   up to eight digits of the serial
+//!                                         29-31  the ninth and tenth, on machines that have been up for long
 //! ```
 
 use super::Stamp;
 
-/// How much is looked at in one go: seconds, milliseconds, eight digits of the serial and its end, rounded up.
+/// How much is looked at in one go: seconds, milliseconds, ten digits of the serial and its end.
 const FRONT: usize = 32;
 
 /// A word of one byte eight times.
@@ -68,7 +69,7 @@ impl Reader {
             return parse_any(text);
         };
         self.stamp = stamp;
-        // It ends at offset 23 to 30. One that ends before the last word is not kept: only the first serials are so short.
+        // It ends at offset 23 to 32. One that ends before the last word is not kept: only the first serials are so short.
         self.mask = u64::MAX.checked_shr(8 * (32 - end)).unwrap_or(0);
         self.last = [word(front, 0), word(front, 8), word(front, 16), word(front, 24) & self.mask];
         Some(stamp)
@@ -95,11 +96,26 @@ fn parse_front(front: &[u8; FRONT]) -> Option<(Stamp, u32)> {
     let serial = digits(word(front, 21));
     // Zero to eight. What lies above the first byte that is no digit says nothing.
     let count = not_digits(serial).trailing_zeros() / 8;
-    if count == 0 || front[21 + count as usize] != b')' {
+    if count == 0 {
         return None;
     }
-    let serial = u32::try_from(value(serial << (64 - 8 * count))).ok()?;
-    Some((Stamp { ms, serial }, 22 + count))
+    let (serial, count) = match (value(serial << (64 - 8 * count)), front[21 + count as usize]) {
+        (serial, b')') => (serial, count),
+        (serial, _) if count == 8 => longer(serial, [front[29], front[30], front[31]])?,
+        _ => return None,
+    };
+    Some((Stamp { ms, serial: u32::try_from(serial).ok()? }, 22 + count))
+}
+
+/// `serial` are the first eight digits; with the one or two in `rest`, and how many that makes.
+#[inline]
+fn longer(serial: u64, rest: [u8; 3]) -> Option<(u64, u32)> {
+    let [ninth, tenth] = [rest[0], rest[1]].map(|byte| u64::from(byte.wrapping_sub(b'0')));
+    match rest {
+        [_, b')', _] if ninth <= 9 => Some((serial * 10 + ninth, 9)),
+        [_, _, b')'] if ninth <= 9 && tenth <= 9 => Some((serial * 100 + ninth * 10 + tenth, 10)),
+        _ => None,
+    }
 }
 
 #[inline]
@@ -222,6 +238,10 @@ mod tests {
             ("audit(1795424551.650:6839)", Some((1_795_424_551_650, 6839))),
             ("audit(0000000000.000:0): x x x x x x x x", Some((0, 0))),
             ("audit(9999999999.999:99999999): x x x x x", Some((9_999_999_999_999, 99_999_999))),
+            ("audit(1795424551.650:100000007): x x x x", Some((1_795_424_551_650, 100_000_007))),
+            ("audit(1795424551.650:10000000:): x x x x", None),
+            ("audit(1795424551.650:100000000/): x x x x", None),
+            ("audit(1795424551.650:10000000/0): x x x x", None),
             ("audit(9999999999.999:4294967295): x x x x", Some((9_999_999_999_999, u32::MAX))),
             ("audit(9999999999.999:4294967296): x x x x", None),
             ("audit(1795424551.650:): x x x x x x x x x", None),
@@ -242,6 +262,8 @@ mod tests {
         }
         // The usual shape is not left to the slow way.
         assert!(parse_front(b"audit(1795424551.650:12345678): ").is_some());
+        assert!(parse_front(b"audit(1795424551.650:123456789):").is_some());
+        assert!(parse_front(b"audit(1795424551.650:4294967295)").is_some());
         assert!(parse_front(b"audit(1795424551.650:1): cwd=\"/\"").is_some());
     }
 
@@ -262,6 +284,8 @@ mod tests {
         for last in [
             "audit(1795424551.650:6839): a0=1 a1=2",
             "audit(1795424551.650:68390123): x",
+            "audit(1795424551.650:683901234): x",
+            "audit(1795424551.650:4294967290): x",
             "audit(1795424551.650:6): a0=1 a1=2",
         ] {
             for at in 0..last.len() {
@@ -295,7 +319,7 @@ mod tests {
     proptest! {
         #[test]
         fn one_after_the_other(texts in proptest::collection::vec(
-            "audit\\(179542455[01]\\.65[01]:[1-3]{0,3}(0000)?\\)?(: x{0,8})?", 1..40,
+            "audit\\(179542455[01]\\.65[01]:[1-3]{0,3}(0000|0000000)?\\)?(: x{0,8})?", 1..40,
         )) {
             let mut reader = Reader::default();
             for text in texts {
