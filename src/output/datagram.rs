@@ -69,23 +69,34 @@ impl Rest {
     }
 }
 
-/// Whether to try a full receiver again at once. One that is awake on another processor empties its queue (11
+/// Whether to try a full receiver again at once. One that is awake on another processor empties a short queue (11
 /// messages, as kernels come) in a few microseconds, and to sleep and be woken costs both sides more than those. One
-/// that takes its time is waited for asleep: what it takes must have been worth the time.
-#[derive(Debug, Default)]
+/// that takes its time, or much at a time, is waited for asleep.
+#[derive(Debug)]
 struct Insist {
     /// Full queues to wait at before it is tried again.
     wait_out: u32,
     /// How many those were the last time.
     doubt: u32,
+    /// What a message costs if the next full queue is waited for asleep.
+    asleep: Duration,
+}
+
+impl Default for Insist {
+    fn default() -> Self {
+        Self { wait_out: 0, doubt: 0, asleep: Self::DEAREST }
+    }
 }
 
 impl Insist {
     /// At most so long: the wake-up of a receiver.
     const FOR: Duration = Duration::from_micros(10);
 
-    /// What a message may cost, as it does when each queue full of them is waited for asleep.
-    const WORTH: Duration = Duration::from_micros(2);
+    /// About what it costs to go to sleep, be woken, and wake the receiver.
+    const SLEEP: Duration = Duration::from_micros(22);
+
+    /// A receiver that takes one message at a time would have us busy for as long as it is.
+    const DEAREST: Duration = Duration::from_micros(2);
 
     const LONGEST_DOUBT: u32 = 64;
 
@@ -96,9 +107,15 @@ impl Insist {
         worth
     }
 
+    /// So many messages went between a sleep and a full queue.
+    fn slept(&mut self, messages: usize) {
+        let each = Self::SLEEP / u32::try_from(messages).unwrap_or(u32::MAX).max(1);
+        self.asleep = each.min(Self::DEAREST);
+    }
+
     /// The receiver took `taken` messages after `elapsed`.
     fn learn(&mut self, taken: usize, elapsed: Duration) {
-        let worth = taken > 0 && elapsed <= Self::WORTH * u32::try_from(taken).unwrap_or(u32::MAX);
+        let worth = taken > 0 && elapsed <= self.asleep * u32::try_from(taken).unwrap_or(u32::MAX);
         self.doubt = if worth { 0 } else { (self.doubt * 2 + 1).min(Self::LONGEST_DOUBT) };
         self.wait_out = self.doubt;
     }
@@ -205,7 +222,8 @@ impl Datagram {
     ) -> io::Result<()> {
         let mut rest = Rest::default();
         let mut insist = Insist::default();
-        let mut full = false;
+        // Messages since the queue was full, where that was waited for.
+        let (mut full, mut run) = (false, Some(0));
         while let Some((front, done)) = hand.front() {
             let sparingly = front.echoes;
             let mut slices = [IoSlice::new(&[]); SEND_MANY];
@@ -216,9 +234,11 @@ impl Datagram {
             let sent = if sparingly {
                 self.send_slices_sparingly(&slices[..count]).await
             } else {
-                let insisted = if full { self.insist(&mut insist, &slices[..count]) } else { None };
-                match insisted {
-                    Some(sent) => sent,
+                match if full { self.insist(&mut insist, &slices[..count]) } else { None } {
+                    Some(sent) => {
+                        run = None;
+                        sent
+                    }
                     None => self.send_slices(&slices[..count]).await,
                 }
             };
@@ -227,6 +247,11 @@ impl Datagram {
                 Ok(sent) => {
                     let short = sent < count;
                     full = short;
+                    run = run.map(|run| run + sent);
+                    if full {
+                        run.iter().for_each(|run| insist.slept(*run));
+                        run = Some(0);
+                    }
                     let bytes = front.entries()[done + sent - 1].end() - front.start(done);
                     hand.advance(bytes, false, consumer, counters);
                     if short && self.was_refused() {
@@ -295,17 +320,30 @@ mod tests {
         let mut insist = Insist::default();
         for _ in 0..3 {
             assert!(insist.now());
-            insist.learn(3, Insist::WORTH * 3);
+            insist.learn(3, Insist::DEAREST * 3);
         }
         // One message in the time of two: sleep once, then thrice, at last 64 times.
         for sleeps in [1, 3, 7, 15, 31, 63, 64, 64] {
             assert!(insist.now());
-            insist.learn(1, Insist::WORTH * 2);
+            insist.learn(1, Insist::DEAREST * 2);
             assert_eq!((0..200).take_while(|_| !insist.now()).count(), sleeps);
         }
         insist.learn(0, Insist::FOR);
         assert_eq!(insist.wait_out, Insist::LONGEST_DOUBT);
-        insist.learn(1, Insist::WORTH);
+        insist.learn(1, Insist::DEAREST);
+        assert!(insist.now());
+    }
+
+    #[test]
+    fn a_receiver_that_takes_much_at_a_time_is_waited_for() {
+        let mut insist = Insist::default();
+        insist.slept(100);
+        insist.learn(1, Duration::from_nanos(500));
+        assert!(!insist.now());
+        insist.slept(0);
+        assert_eq!(insist.asleep, Insist::DEAREST);
+        insist.slept(11);
+        insist.learn(1, Duration::from_micros(2));
         assert!(insist.now());
     }
 
