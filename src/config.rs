@@ -5,6 +5,7 @@
 //! has an option of the same name, and the command line wins.
 
 mod destination;
+mod one_or_more;
 mod seen;
 mod settings;
 mod units;

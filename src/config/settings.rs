@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
+use super::one_or_more;
 use crate::guarded::{self, Content, Fault};
 
 /// No configuration is larger.
@@ -19,10 +20,13 @@ const LARGEST: u64 = 1 << 20;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     /// Destinations with the settings below.
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub to: Option<Vec<String>>,
     /// One more destination: the first of these receivers that is well.
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub failover: Option<Vec<String>>,
     /// One more destination: all of these receivers that are well, by turns.
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub balance: Option<Vec<String>>,
     /// See [`super::Config::input`].
     pub input: Option<String>,
@@ -39,6 +43,7 @@ pub struct Settings {
     /// See [`super::Config::app_name`].
     pub app_name: Option<String>,
     /// See [`super::Config::structured_data`].
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub structured_data: Option<Vec<String>>,
     /// The user's private enterprise number, for `structured-data = ["audit"]`.
     pub enterprise_number: Option<u32>,
@@ -66,6 +71,7 @@ pub struct Settings {
     /// See [`crate::output::service::TlsSettings::ca`].
     pub tls_ca: Option<PathBuf>,
     /// See [`crate::output::service::TlsSettings::pins`].
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub tls_pin: Option<Vec<String>>,
     /// See [`crate::output::service::TlsSettings::name`].
     pub tls_name: Option<String>,
@@ -74,6 +80,7 @@ pub struct Settings {
     /// See [`crate::output::service::TlsSettings::identity`].
     pub tls_key: Option<PathBuf>,
     /// See [`crate::output::service::TlsSettings::crls`].
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub tls_crl: Option<Vec<PathBuf>>,
     /// See [`super::Config::gather`].
     pub gather: Option<String>,
@@ -115,7 +122,9 @@ pub struct Settings {
 #[allow(missing_docs, reason = "each is documented at the key of the same name in Settings")]
 pub struct DestinationSettings {
     pub url: Option<String>,
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub failover: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub balance: Option<Vec<String>>,
     pub format: Option<String>,
     pub framing: Option<String>,
@@ -130,10 +139,12 @@ pub struct DestinationSettings {
     #[serde(alias = "verify")]
     pub tls_verify: Option<String>,
     pub tls_ca: Option<PathBuf>,
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub tls_pin: Option<Vec<String>>,
     pub tls_name: Option<String>,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    #[serde(default, deserialize_with = "one_or_more::read")]
     pub tls_crl: Option<Vec<PathBuf>>,
 }
 
