@@ -11,6 +11,7 @@ pub mod live;
 pub mod plan;
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -89,7 +90,10 @@ struct Ground {
     root: Root,
     daemon: Option<Daemon>,
     found: Found,
+    /// As auditd sees it.
     program: PathBuf,
+    /// As it runs here; another path if auditd lives in another root.
+    here: PathBuf,
 }
 
 impl Ground {
@@ -114,9 +118,9 @@ impl Ground {
         let (settings_faults, named) = auditd_settings(&root, &audit_folder, assumed);
         let folder = named.unwrap_or_else(|| assumed.plugin_folder().into());
         let plugins = site::plugins(&root, &folder, assumed);
-        // auditd sees this path too, unless it lives in another root; then the package is the better way.
-        let program = std::env::current_exe()
+        let here = std::env::current_exe()
             .map_err(|error| format!("cannot find out where this program is: {error}"))?;
+        let program = program_in(&root, &here);
         let facts = apply::program(&root, &program)?;
         let found = Found {
             version,
@@ -129,7 +133,7 @@ impl Ground {
             folder,
             program: facts,
         };
-        Ok(Self { root, daemon, found, program })
+        Ok(Self { root, daemon, found, program, here })
     }
 
     /// Has auditd start the relay as it now stands on the disk, and watches it.
@@ -146,13 +150,25 @@ impl Ground {
     }
 }
 
+/// Where an auditd in `root` finds the program that runs as `here`: below the root, at the same path in it, or where a
+/// package puts it.
+fn program_in(root: &Root, here: &Path) -> PathBuf {
+    const USUAL: &str = "/usr/sbin/audit-relay";
+    let folder = fs::canonicalize(root.folder()).unwrap_or_else(|_| root.folder().to_path_buf());
+    match here.strip_prefix(&folder) {
+        Ok(inside) => Path::new("/").join(inside),
+        Err(_) if !root.find(here).exists() && root.find(USUAL).exists() => USUAL.into(),
+        Err(_) => here.to_path_buf(),
+    }
+}
+
 /// What auditd refuses in its own configuration, and the folder of plugins that it names.
 fn auditd_settings(root: &Root, folder: &Path, version: Version) -> (Vec<String>, Option<PathBuf>) {
     let file = match version.has_audispd() {
         true => PathBuf::from(version.dispatcher_conf()),
         false => folder.join("auditd.conf"),
     };
-    let Ok(text) = std::fs::read_to_string(root.find(&file)) else { return (Vec::new(), None) };
+    let Ok(text) = fs::read_to_string(root.find(&file)) else { return (Vec::new(), None) };
     let settings = site::Settings::parse(&text, version);
     let faults = settings.faults.iter().filter(|fault| fault.rejects);
     let faults = faults.map(|fault| match fault.line {
@@ -300,12 +316,12 @@ fn tell(seen: &Seen) {
 
 /// Has the relay check its configuration, in a process of its own, since it gives up root for it.
 fn check(ground: &Ground, settings: &Path) -> Result<(), Failure> {
-    let output = Command::new(&ground.program)
+    let output = Command::new(&ground.here)
         .args(["check", "--config"])
         .arg(ground.root.find(settings))
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| format!("{}: {error}", ground.program.display()))?;
+        .map_err(|error| format!("{}: {error}", ground.here.display()))?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if output.status.success() {
         if !said.is_empty() {

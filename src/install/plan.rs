@@ -207,7 +207,10 @@ fn conf(found: &Found, wish: &Wish, version: Version, path: PathBuf) -> Result<O
         return Err(format!("{} would not be taken by auditd {version}: {fault}", path.display()));
     }
     let Some(facts) = &found.program else {
-        return Err(format!("{program} is not there, as auditd sees it"));
+        return Err(format!(
+            "{program} is not there, as auditd sees it; put it into its root first: \
+             install -D -o root -g root -m 0755 PROGRAM ROOT/usr/sbin/audit-relay"
+        ));
     };
     if let Some(fault) = plugin::program_faults(facts, version).first() {
         return Err(format!(
