@@ -21,6 +21,9 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Pid, getppid};
 
+/// auditd's names, the second before 3.0.
+const AUDITD: [&str; 2] = ["auditd", "audispd"];
+
 /// The filter's program.
 const FILTER: &str = "audisp-filter";
 
@@ -50,6 +53,17 @@ impl Dispatcher {
     pub fn pid(self) -> Pid {
         match self {
             Self::Auditd(pid) | Self::Filter(pid) => pid,
+        }
+    }
+
+    /// True if it is called as the machine's auditd, its dispatcher or its filter are. Whatever else starts us with a socket
+    /// on standard input (sshd does so for a command, a load generator plays auditd) must not wait either, but has no
+    /// part in what the machine's own relay leaves in its usual folder. Where nobody can tell, it is.
+    pub fn is_the_machines(self) -> bool {
+        match self {
+            Self::Filter(_) => true,
+            Self::Auditd(pid) => fs::read_to_string(format!("/proc/{pid}/comm"))
+                .map_or(true, |name| AUDITD.contains(&name.trim_end())),
         }
     }
 

@@ -25,8 +25,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
@@ -100,6 +100,17 @@ pub struct NotTaken {
     pub later: bool,
 }
 
+fn closed_to_others(name: &str, mode: u32) -> Result<(), String> {
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(format!("handover: {name} is open to others; run: chmod 0700 {name}")),
+    }
+}
+
+fn anothers(name: &str, whose: u32, owner: Uid) -> String {
+    format!("handover: {name} belongs to user {whose}; remove it, or run: chown {owner} {name}")
+}
+
 /// True if the error says nothing about the folder: the system is short of something at the moment.
 fn passes(error: &io::Error) -> bool {
     matches!(
@@ -131,22 +142,37 @@ impl Folder {
         let facts = File::from(dir.try_clone().map_err(|error| failed("open", error))?)
             .metadata()
             .map_err(|error| failed("look at", error))?;
-        if facts.mode() & 0o077 != 0 {
-            return Err(format!("handover: {name} is open to others; run: chmod 0700 {name}"));
-        }
+        closed_to_others(&name, facts.mode())?;
         let (uid, gid) = owner;
         if facts.uid() != uid.as_raw() {
             // Made just now as root. A folder of root's that was there before is not ours to give away.
             let ours = made && facts.uid() == 0 && Uid::effective().is_root();
             if !ours {
-                return Err(format!(
-                    "handover: {name} belongs to user {}; remove it, or run: chown {uid} {name}",
-                    facts.uid()
-                ));
+                return Err(anothers(&name, facts.uid(), uid));
             }
             fchown(&dir, Some(uid), Some(gid)).map_err(|errno| failed("give away", errno.into()))?;
         }
         Ok(Self { dir, name })
+    }
+
+    /// Why [`Self::open`] will fail for `owner`, as far as can be told without making the folder.
+    pub fn fault(path: &Path, owner: Uid) -> Option<String> {
+        let name = path.display().to_string();
+        let place = match guarded::place(path, owner) {
+            Ok(place) => place,
+            Err(Fault::Io(error)) => {
+                return Some(format!("handover: cannot open the folder above {name}: {error}"));
+            }
+            Err(Fault::Refused(sentence)) => return Some(format!("handover: {sentence}")),
+        };
+        let facts = fstatat(&place.folder, place.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        if SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
+            return Some(format!("handover: {name} is no folder; remove it, or name another"));
+        }
+        let judged = closed_to_others(&name, facts.st_mode);
+        judged
+            .err()
+            .or_else(|| (facts.st_uid != owner.as_raw()).then(|| anothers(&name, facts.st_uid, owner)))
     }
 
     fn open_file(&self, name: &str, flags: OFlag) -> io::Result<File> {

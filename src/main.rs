@@ -1,10 +1,8 @@
 //! audit-relay: command line to configuration to relay to exit status.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -15,15 +13,12 @@ use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Sett
 use audit_relay::confine::{Around, attempts};
 use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::dispatcher::Dispatcher;
-use audit_relay::guarded::{self, Fault};
 use audit_relay::handover::Folder;
 use audit_relay::install::{self, Failure};
 use audit_relay::{certificate_files, confine, diagnostics, doctor, host, output, privilege, status, sys};
-use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 #[global_allocator]
@@ -118,21 +113,16 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Dispatcher
         true => (account.uid, account.gid),
         false => (Uid::effective(), Gid::effective()),
     };
-    let report = match config.report.as_deref().map(|path| open_report(path, owner.0)).transpose() {
-        Ok(report) => report,
-        Err(error) => {
-            log::error!("{error}");
-            return CANNOT_CREATE;
-        }
-    };
-    let handover = match open_handover(&config.handover, auditd.is_some(), owner) {
-        Ok(handover) => handover,
-        Err(error) => {
-            log::error!("{error}");
-            return CANNOT_CREATE;
-        }
-    };
-    let doors = match status::open(&config, auditd.is_some(), owner) {
+    // The usual folder is one for the whole machine.
+    let is_the_machines = auditd.is_some_and(Dispatcher::is_the_machines);
+    // Records come first: what cannot be opened is done without. Its folder may be the account's own, and what somebody
+    // leaves there must not keep the next start from coming about.
+    let report =
+        config.report.as_deref().map(|path| status::open_report(path, owner.0)).and_then(|opened| {
+            opened.map_err(|error| log::error!("{error}; going on without the report")).ok()
+        });
+    let handover = open_handover(&config.handover, is_the_machines, owner);
+    let doors = match status::open(&config, is_the_machines, owner) {
         Ok(doors) => doors,
         Err(error) => {
             log::error!("{error}");
@@ -213,7 +203,8 @@ fn check(options: Options) -> u8 {
             let _ = write!(out, "{}", config.effective());
             let _ = writeln!(out, "# runs as {} (uid {}) when started as root", account.name, account.uid);
             let owner = if Uid::effective().is_root() { account.uid } else { Uid::effective() };
-            let unseen = status::fault(&config, owner)
+            let unseen = status::faults(&config, owner)
+                .into_iter()
                 .map(|fault| format!("{fault}; the relay will go on without it"));
             for warning in config.warnings().into_iter().chain(unseen) {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
@@ -382,47 +373,17 @@ fn certificates(what: Cert) -> u8 {
     }
 }
 
-/// Opens the folder for undelivered records while root may still make it. Where nobody has asked for it, a relay
-/// without it is better than none.
-fn open_handover(wanted: &Handover, under_auditd: bool, owner: (Uid, Gid)) -> Result<Option<Folder>, String> {
+/// Opens the folder for undelivered records while root may still make it. A relay without it is better than none.
+fn open_handover(wanted: &Handover, under_auditd: bool, owner: (Uid, Gid)) -> Option<Folder> {
+    let without = "going on without, so what is undelivered at the end will be lost";
     match wanted {
-        Handover::Off => Ok(None),
-        Handover::Auto if !under_auditd => Ok(None),
-        Handover::Auto => Folder::open(Path::new(DEFAULT_HANDOVER), owner).map(Some).or_else(|error| {
-            log::warn!("{error}; what is undelivered at the end will be lost");
-            Ok(None)
-        }),
-        Handover::Folder(path) => Folder::open(path, owner).map(Some),
+        Handover::Off => None,
+        Handover::Auto if !under_auditd => None,
+        Handover::Auto => Folder::open(Path::new(DEFAULT_HANDOVER), owner)
+            .map_err(|error| log::warn!("{error}; {without}"))
+            .ok(),
+        Handover::Folder(path) => {
+            Folder::open(path, owner).map_err(|error| log::error!("{error}; {without}")).ok()
+        }
     }
-}
-
-/// Opens the report before root is given up; the file stays open, so that a later rename or link in its
-/// directory cannot lead the writing elsewhere. Root must not be led to a file that is not meant, so it is one that
-/// root or `owner` has made, has no other name, and lies where nobody else can put one.
-fn open_report(path: &Path, owner: Uid) -> Result<File, String> {
-    let name = path.display();
-    let refused = |why: &str| format!("report: {name} {why}; remove it, or name another file");
-    let failed =
-        |error: io::Error| format!("report: cannot open {name}: {error} (a symbolic link is never followed)");
-    let place = guarded::place(path, owner).map_err(|fault| match fault {
-        Fault::Io(error) => failed(error),
-        Fault::Refused(sentence) => format!("report: {sentence}"),
-    })?;
-    let flags = OFlag::O_WRONLY
-        | OFlag::O_CREAT
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
-    let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP;
-    let opened = openat(&place.folder, place.name.as_os_str(), flags, mode);
-    let file = opened.map(File::from).map_err(|errno| failed(errno.into()))?;
-    let facts = file.metadata().map_err(failed)?;
-    if facts.uid() != 0 && facts.uid() != owner.as_raw() {
-        return Err(refused(&format!("belongs to user {}", facts.uid())));
-    }
-    if facts.is_file() && facts.nlink() > 1 {
-        return Err(refused("has a second name (a hard link)"));
-    }
-    Ok(file)
 }

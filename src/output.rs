@@ -18,6 +18,7 @@
 mod datagram;
 mod hand;
 mod link;
+mod margin;
 mod probe;
 mod relp;
 mod retry;
@@ -127,8 +128,6 @@ pub struct Output {
     told: Vec<Option<String>>,
     /// The member that is connected.
     current: Option<usize>,
-    /// What is sent over the present connection stays in the hand until it is acknowledged.
-    keeps: bool,
     probe: Option<Probe>,
 }
 
@@ -167,7 +166,6 @@ impl Output {
             common,
             balanced,
             current: None,
-            keeps: false,
             probe: None,
         }
     }
@@ -188,9 +186,11 @@ impl Output {
     /// Sends until the queue has ended and everything is sent. `expired` ends it early; what was not sent
     /// by then is handed over or counted as lost.
     pub async fn run(mut self, expired: impl Future<Output = Reason>) {
+        // Out here, so that the connection outlives a delivery that is cut short: it still knows what has arrived.
+        let mut open = None;
         let reason = tokio::select! {
             biased;
-            end = self.deliver() => match end {
+            end = self.deliver(&mut open) => match end {
                 End::Delivered => {
                     self.leave_current();
                     return;
@@ -199,10 +199,10 @@ impl Output {
             },
             reason = expired => reason,
         };
-        self.abandon(reason).await;
+        self.abandon(open, reason).await;
     }
 
-    async fn deliver(&mut self) -> End {
+    async fn deliver(&mut self, open: &mut Option<Link>) -> End {
         let consumer = self.common.consumer.clone();
         let mut gate = self.common.gate.clone();
         tokio::select! {
@@ -215,12 +215,13 @@ impl Output {
                 Some(better) => Some(better),
                 None => self.connect().await,
             };
-            let Some((at, mut link)) = connection else {
+            let Some((at, link)) = connection else {
                 return End::Delivered;
             };
             self.arrive(at, &link);
+            let link = open.insert(link);
             let connected = Instant::now();
-            let error = match self.serve(at, &mut link).await {
+            let error = match self.serve(at, link).await {
                 Served::Delivered => {
                     // Everything is settled; whether the peer has read to the end is its affair.
                     let _ = link.finish().await;
@@ -228,21 +229,25 @@ impl Output {
                 }
                 Served::Leave(better) => {
                     self.part_from(link).await;
+                    *open = None;
                     next = better;
                     continue;
                 }
                 Served::Failed(error) => error,
             };
             // The socket still knows what was acknowledged, also after a reset.
-            let acknowledged = self.start_over(&mut link);
+            let acknowledged = self.start_over(link, true);
+            let (tells, is_stdout) = (link.tells(), matches!(link, Link::Stdout(_)));
+            // Before the next attempt, for which a receiver may have to see that this one is over.
+            *open = None;
             let url = self.members[at].url.clone();
             self.common.counters.failed(&url, &explain(&error));
-            if matches!(link, Link::Stdout(_)) && error.kind() == io::ErrorKind::BrokenPipe {
+            if is_stdout && error.kind() == io::ErrorKind::BrokenPipe {
                 warn!("{url}: {error}; what comes from now on is counted as lost");
                 return End::Broken;
             }
             // A peer that accepts and closes at once must not be asked in a tight loop.
-            let enough = if link.tells() { 1 } else { WELL_READ };
+            let enough = if tells { 1 } else { WELL_READ };
             if connected.elapsed() >= STABLE || acknowledged.is_some_and(|bytes| bytes >= enough) {
                 self.candidates.succeeded(at);
             }
@@ -255,10 +260,18 @@ impl Output {
 
     /// Takes what is not certain to have arrived over the connection `link` back in hand, or gives it to the
     /// others. Returns up to which position it has arrived, if that is known.
-    fn start_over(&mut self, link: &mut Link) -> Option<u64> {
+    fn start_over(&mut self, link: &mut Link, failed: bool) -> Option<u64> {
         let Common { consumer, counters, .. } = &self.common;
         consumer.set_caught_up(false);
         let acknowledged = link.settle(&mut self.hand, consumer, counters);
+        if failed && acknowledged.is_some_and(|acknowledged| self.hand.connection_failed(acknowledged)) {
+            warn!(
+                "{}: one connection after the other has ended before it got past what is sent again (`replay`); \
+                 sending less of it again, until one takes more than that. What the receiver leaves unread meanwhile \
+                 may be missing",
+                self.current.map_or("", |at| self.members[at].url.as_str())
+            );
+        }
         let again = self.hand.start_over(acknowledged, consumer, counters);
         counters.replayed(again);
         if self.balanced {
@@ -279,14 +292,12 @@ impl Output {
         // Another receiver may take longer messages.
         self.common.counters.learn_size_limit(None);
         self.current = Some(at);
-        self.keeps = link.keeps();
     }
 
     fn leave_current(&mut self) {
         if let Some(at) = self.current.take() {
             self.common.counters.disconnected(&self.members[at].url);
         }
-        self.keeps = false;
     }
 
     fn failed(&mut self, at: usize, error: &io::Error) {
@@ -518,7 +529,7 @@ impl Output {
     }
 
     /// Leaves a connection that is well: waits a moment for word of what it was sent, and ends it in order.
-    async fn part_from(&mut self, mut link: Link) {
+    async fn part_from(&mut self, link: &mut Link) {
         let Common { consumer, counters, .. } = self.common.clone();
         let waits = async {
             while let Some(position) = link.settle(&mut self.hand, &consumer, &counters) {
@@ -535,21 +546,25 @@ impl Output {
         };
         let _ = tokio::time::timeout(PARTING, waits).await;
         let _ = link.finish().await;
-        self.start_over(&mut link);
+        self.start_over(link, false);
     }
 
     /// Disposes of everything that is left, until the queue has ended. It is handed over to the next instance;
-    /// without one, what a living connection's kernel has taken goes on its way without us, and the rest is lost.
-    async fn abandon(&mut self, reason: Reason) {
+    /// without one it is lost, also what is on its way over `open` and not acknowledged. That may arrive all the same,
+    /// and is counted beside.
+    async fn abandon(&mut self, open: Option<Link>, reason: Reason) {
         let Common { consumer, counters, bequest, .. } = self.common.clone();
         let bequest = bequest.filter(|_| reason == Reason::DrainDeadline);
-        let relp = self.current.is_some_and(|at| self.members[at].target.is_relp());
-        if bequest.is_some() || relp {
-            let acknowledged = self.keeps.then(|| self.hand.acknowledged());
-            self.hand.start_over(acknowledged, &consumer, &counters);
-        } else if self.current.is_some() {
-            let records = self.hand.settle_all_kept(&consumer, &counters);
-            counters.unacknowledged(records);
+        if let Some(mut link) = open {
+            if bequest.is_none() {
+                // A margin is for the next connection, and there is none.
+                self.hand.set_margin(0);
+            }
+            let acknowledged = link.settle(&mut self.hand, &consumer, &counters);
+            let on_its_way = self.hand.start_over(acknowledged, &consumer, &counters);
+            if bequest.is_none() {
+                counters.unacknowledged(on_its_way);
+            }
         }
         self.leave_current();
         let Some(bequest) = bequest else {

@@ -193,6 +193,16 @@ pub(crate) fn is_roots(status: &str) -> bool {
     ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
 }
 
+/// The process that has started the process `pid`, or has taken it over since.
+pub fn parent(pid: u32) -> Option<u32> {
+    parent_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The parent in /proc/PID/stat. The name before it may hold anything, also a parenthesis.
+fn parent_in(stat: &str) -> Option<u32> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 /// The folder that a running auditd was told to read its configuration from; `None`: the usual one.
 pub fn conf_folder(pid: u32) -> Option<PathBuf> {
     folder_in(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)
@@ -328,6 +338,19 @@ impl Facts {
 mod tests {
     use super::*;
     use std::fs::Permissions;
+
+    #[test]
+    fn a_parent_is_found_behind_any_name() {
+        assert_eq!(parent(std::process::id()), Some(nix::unistd::getppid().as_raw().cast_unsigned()));
+        for (stat, found) in [
+            ("7 (auditd) S 1 7 7 0 -1", Some(1)),
+            ("7 (:-) S 5) S 42 7 7 0", Some(42)),
+            ("7 (auditd", None),
+            ("", None),
+        ] {
+            assert_eq!(parent_in(stat), found, "{stat}");
+        }
+    }
 
     #[test]
     fn only_roots_own_process_is_auditd() {

@@ -18,6 +18,7 @@ pub mod command;
 mod door;
 mod exchange;
 mod metrics;
+mod report_file;
 mod server;
 mod sources;
 mod textfile;
@@ -25,7 +26,8 @@ mod view;
 mod watch;
 mod why;
 
-pub use door::{Doors, fault, open};
+pub use door::{Doors, faults, open};
+pub use report_file::open_report;
 pub use server::{Ask, Server};
 pub use sources::Sources;
 pub use textfile::TextFile;

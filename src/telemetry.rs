@@ -266,7 +266,7 @@ impl DestinationCounters {
         add(&self.output.replayed, records);
     }
 
-    /// Output: records that a living connection had taken at the end without acknowledging them.
+    /// Output: records of those lost that a living connection had taken at the end without acknowledging them.
     pub fn unacknowledged(&self, records: u64) {
         add(&self.output.unacknowledged, records);
     }

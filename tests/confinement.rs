@@ -20,11 +20,7 @@ use support::relay::{Relay, binary, run};
 use support::relp_sink::{RelpSink, Reply};
 use support::sink::{Framing, Sink};
 use support::tls_sink::TlsSink;
-use support::{line, temp_dir, wait_until};
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
+use support::{is_root, line, temp_dir, wait_until};
 
 /// The kernel that these tests were written on has all of it; an older one cannot pass them. Asked is the kernel, by
 /// landlock_create_ruleset(2), which has the same number everywhere, and not what the relay makes of it.

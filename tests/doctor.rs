@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::pki::{Crl, Kind, Pki};
 use support::sink::ClosedPort;
-use support::temp_dir;
 use support::tls_sink::TlsSink;
+use support::{root_or_skip, temp_dir};
 
 fn doctor(arguments: &[&str]) -> Output {
     // The program is found by its own path: the doctor starts it again, with an empty environment.
@@ -42,16 +42,6 @@ fn findings(output: &Output) -> BTreeMap<String, (String, String)> {
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
     let all = value["findings"].as_array().unwrap();
     all.iter().map(|f| (text(f, "id"), (text(f, "severity"), text(f, "seen")))).collect()
-}
-
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(root || !ci, "needs root, and CI may skip nothing");
-    if !root {
-        eprintln!("SKIPPED: needs root, whose files auditd wants");
-    }
-    root
 }
 
 fn put(root: &Path, path: &str, text: &str, mode: u32) {
@@ -300,9 +290,27 @@ const ON_DISK: &[Row] = &[
     ("hostname", "warning", |r| put(r, "/etc/hostname", "web-1\n", 0o644), "`web-1`"),
 ];
 
+/// There is nobody to send to: said, and nothing is sent to /dev/log instead.
+#[test]
+fn a_test_message_without_a_destination_is_not_sent() {
+    let dir = temp_dir();
+    let file = dir.path().join("relay.toml");
+    for text in ["to = []\n", "to = [\"nowhere:/x\"]\n"] {
+        fs::write(&file, text).unwrap();
+        let only = "config,unreachable,message-undelivered,message-not-found";
+        let options = ["--send", "--only", only, "--config", file.to_str().unwrap()];
+        let output = doctor(&[&["--json"], &options[..]].concat());
+        let found = findings(&output);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["config"], "{text}: {found:?}");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let words = String::from_utf8_lossy(&doctor(&options).stdout).into_owned();
+        assert!(words.contains("none was sent, since no destination is known"), "{text}: {words}");
+    }
+}
+
 #[test]
 fn a_healthy_folder_is_silent_and_each_planted_trap_is_named() {
-    if !is_root() {
+    if !root_or_skip() {
         return;
     }
     let dir = temp_dir();
@@ -489,7 +497,7 @@ fn receivers_are_tried_as_they_will_be() {
     );
     assert!(found["certificate-dates"].1.contains("the revocation list"), "{found:?}");
     // A key that the relay's account may not read. Root may.
-    if is_root() {
+    if root_or_skip() {
         let client = pki.client("client", Kind::Good);
         std::os::unix::fs::chown(&client.key, Some(0), Some(0)).unwrap();
         fs::set_permissions(&client.key, fs::Permissions::from_mode(0o600)).unwrap();
@@ -504,7 +512,7 @@ fn receivers_are_tried_as_they_will_be() {
 
 #[test]
 fn a_socket_is_tried_as_the_relays_account() {
-    if !is_root() {
+    if !root_or_skip() {
         return;
     }
     let dir = temp_dir();

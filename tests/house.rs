@@ -16,6 +16,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("batch.rs", &["crate::syslog", "crate::queue", "crate::output"]),
     ("output/retry.rs", PURE),
     ("output/hand.rs", PURE),
+    ("output/margin.rs", PURE),
     ("config/one_or_more.rs", PURE),
     ("config/units.rs", PURE),
     (

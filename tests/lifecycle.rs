@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use support::fake_auditd::Auditd;
 use support::relay::{self, Relay, Setup};
 use support::sink::{ClosedPort, Framing, Place, Sink, accept_unix, bind_datagram, bind_stream, read_to_end};
-use support::{line, serial, temp_dir, wait_until};
+use support::{is_root, line, serial, temp_dir, wait_until};
 
 const EVERY_AUDITD: [Auditd; 4] =
     [Auditd::FirstStart, Auditd::Restart, Auditd::Dispatcher2x, Auditd::WithoutOutputs];
@@ -534,10 +534,6 @@ fn account() -> (String, String) {
     let entry = find("audit-relay").or_else(|| find("nobody")).unwrap();
     let mut fields = entry.split(':').skip(2).map(str::to_owned);
     (fields.next().unwrap(), fields.next().unwrap())
-}
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
 }
 
 /// A relay that is up and has relayed a record.

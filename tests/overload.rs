@@ -149,15 +149,25 @@ fn drop_oldest_says_every_loss_even_when_nobody_is_there_for_long() {
 
 #[test]
 fn block_holds_the_writer_up_and_loses_nothing() {
-    // auto means block, because the input is a pipe.
-    for policy in ["auto", "block"] {
+    // auto means block, because the input is a pipe. With two threads the one that reads waits for the one that sends.
+    for (policy, threads) in [("auto", "auto"), ("block", "1"), ("auto", "2"), ("block", "2")] {
         let place = Place::new();
         let listener = bind_stream(&place.path());
-        let (relay, feed) = small(&place, policy).by_hand();
+        let (relay, feed) = small(&place, policy).options(&["--threads", threads]).by_hand();
         let writing = feed.write_on_a_thread((0..RECORDS).flat_map(|number| line(number, PADDING)).collect());
         let connection = accept_unix(&listener);
         relay.wait_for("/read", 300);
+        let started = std::fs::read_dir(format!("/proc/{}/task", relay.id())).unwrap().count();
+        assert_eq!(started, if threads == "2" { 2 } else { 1 }, "--threads {threads}");
         assert!(!writing.is_finished(), "4 MB are more than queue, pipe and socket hold");
+        // It answers while it waits.
+        let mut before = None;
+        wait_until("the queue is full", || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let read = relay.report()["read"].as_u64();
+            std::mem::replace(&mut before, read) == read
+        });
+        assert!(!writing.is_finished(), "it is held up: {before:?}");
         let reading = read_on(connection);
         writing.join().unwrap().close();
         let exit = relay.exit();

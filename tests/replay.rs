@@ -263,3 +263,43 @@ fn by_default_only_what_dead_receivers_had_not_read_is_missing() {
 fn by_default_only_what_dead_receivers_had_not_read_is_missing_in_tls() {
     only_what_was_not_read_is_missing(&kill_a_slow_tls_receiver("unacked"));
 }
+
+/// A receiver that is reset after less than the margin, each time: it gets new records all the same, and what it leaves
+/// unread is less than what is still sent again.
+#[test]
+fn a_receiver_that_never_gets_past_the_margin_gets_ahead() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    SockRef::from(&listener).set_recv_buffer_size(64 * 1024).unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let options = ["--to", &url, "--replay", "4MiB", "--drain-timeout", "30s"];
+    let (relay, feed) = Relay::with(&options).by_hand();
+    let records = 20_000;
+    let feeding = feed.write_on_a_thread((0..records).flat_map(|number| line(number, 150)).collect());
+    let closing = thread::spawn(move || feeding.join().unwrap().close());
+    let mut seen = BTreeSet::new();
+    for connections in 1.. {
+        assert!(connections < 60, "{} of {records} records in {connections} connections", seen.len());
+        let mut connection = Connection::Tcp(sink::accept(&listener));
+        let (mut bytes, mut space) = (Vec::new(), vec![0; 64 * 1024]);
+        let ended = loop {
+            match connection.read(&mut space).unwrap() {
+                0 => break true,
+                count => bytes.extend_from_slice(&space[..count]),
+            }
+            if bytes.len() >= 1_500_000 {
+                break false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        seen.extend(Framing::Octet.cut(&bytes).0.iter().map(|message| serial(&message.text)));
+        if ended {
+            break;
+        }
+        connection.reset();
+    }
+    closing.join().unwrap();
+    let exit = relay.exit();
+    assert_eq!((seen.len(), exit.status), (records, Some(0)), "{exit:?}");
+    assert_eq!(exit.number("/destinations/0/sent"), records as u64);
+    assert!(exit.said.contains("sending less of it again"), "{}", exit.said);
+}

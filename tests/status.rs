@@ -625,6 +625,7 @@ fn under_auditd_the_socket_is_in_the_usual_place_if_nobody_says_otherwise() {
     let script =
         format!("mount -t tmpfs -o mode=755 tmpfs /run && cd {} && exec \"$@\"", dir.path().display());
     let wrapper = ["unshare", "-m", "sh", "-c", &script, "sh"];
+    fs::write("/proc/self/comm", "auditd").unwrap();
     let (relay, auditd) =
         Relay::with(&["--to", &sink.url, "--status", "auto"]).through(&wrapper).under(Auditd::FirstStart);
     let path = PathBuf::from(format!("/proc/{}/root/run/audit-relay/status.sock", relay.id()));

@@ -32,6 +32,47 @@ fn status(socket: &Path, options: &[&str]) -> Output {
     run(&[&["status", "--socket", socket.to_str().unwrap()], options].concat())
 }
 
+/// The same for the report, the folder of the metrics and the handover.
+#[track_caller]
+fn let_what_cannot_be_written_keep_no_relay(ours: &Path, open: &Path) {
+    let missing = ours.join("missing/x.prom");
+    for (option, path, why) in [
+        ("--report", ours.join("folder"), "it is a folder"),
+        ("--report", ours.join("link"), "symbolic link"),
+        ("--report", open.join("report.json"), "others may write"),
+        ("--report", missing.clone(), "cannot open"),
+        ("--metrics-file", missing, "cannot open the folder"),
+        ("--handover", ours.join("file"), "handover: "),
+        ("--handover", open.to_owned(), "is open to others"),
+        ("--handover", open.join("handover"), "others may write"),
+    ] {
+        let sink = Sink::tcp(Framing::Octet);
+        let options =
+            ["--config", "none", "--to", &sink.url, "--user", "nobody", option, path.to_str().unwrap()];
+        let mut relay = Command::new(binary())
+            .args(options)
+            .args(["--log", "stderr"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        relay.stdin.take().unwrap().write_all(&line(0, 0)).unwrap();
+        let done = relay.wait_with_output().unwrap();
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(0), "{option} {path:?}: {said}");
+        assert!(said.contains(why) && said.contains("going on without"), "{option} {path:?}: {said}");
+        sink.wait_for(1);
+        let checked = run(&[&["check"], &options[..]].concat());
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(0), "{said}");
+        assert!(
+            said.contains("warning: ") && said.contains("will go on without it"),
+            "{option} {path:?}: {said}"
+        );
+        assert!(path.parent() != Some(open) || !path.exists(), "nothing is made by a check");
+    }
+}
+
 #[test]
 fn a_status_path_that_cannot_be_used_is_named_and_keeps_no_relay_from_its_work() {
     let dir = temp_dir();
@@ -71,6 +112,7 @@ fn a_status_path_that_cannot_be_used_is_named_and_keeps_no_relay_from_its_work()
         assert_eq!(checked.status.code(), Some(0), "{said}");
         assert!(said.contains("warning: status: ") && said.contains(why), "{path}: {said}");
     }
+    let_what_cannot_be_written_keep_no_relay(&ours, &open);
     let good = ours.join("socket");
     let checked = run(&[
         "check",

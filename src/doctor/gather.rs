@@ -253,7 +253,10 @@ pub(super) fn gather(asked: &Examination, options: &Options, start: Instant) -> 
         // No answer in time is none that auditd can use at boot.
         machine.fqd_resolves = Some(resolves.get(end).unwrap_or(false));
     }
-    if asked.send && is_host {
+    if asked.send && machine.relay.config.is_err() {
+        wait.unseen
+            .push("a test message: none was sent, since no destination is known (see `config`)".to_owned());
+    } else if asked.send && is_host {
         // Each has its limits; only a file system can take longer.
         wait.end = Instant::now()
             + Duration::from_secs(SENDING) * u32::try_from(destinations.len().max(1)).unwrap_or(1);

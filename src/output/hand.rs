@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 
+use super::margin::Margin;
 use crate::batch::Batch;
 use crate::queue::Consumer;
 use crate::telemetry::{DestinationCounters, Reason};
@@ -51,10 +52,10 @@ pub(super) struct Hand {
     kept: VecDeque<Kept>,
     /// Bytes written on this connection.
     written: i64,
-    /// Of these, acknowledged as far as is known.
-    acknowledged: u64,
+    /// Of these, at the beginning, an earlier connection's peer had acknowledged so many.
+    repeated: i64,
     /// Bytes that are kept although they are acknowledged, for receivers that die with data unread.
-    margin: i64,
+    margin: Margin,
 }
 
 impl Hand {
@@ -67,19 +68,21 @@ impl Hand {
             lost: 0,
             kept: VecDeque::new(),
             written: 0,
-            acknowledged: 0,
-            margin: i64::try_from(margin).unwrap_or(i64::MAX),
+            repeated: 0,
+            margin: Margin::new(margin),
         }
     }
 
     /// From now on keeps `margin` acknowledged bytes.
     pub(super) fn set_margin(&mut self, margin: usize) {
-        self.margin = i64::try_from(margin).unwrap_or(i64::MAX);
+        self.margin.set(margin);
     }
 
-    /// Bytes of this connection that are known to be acknowledged.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.acknowledged
+    /// The connection has failed, `acknowledged` bytes of it having arrived. Call before [`Hand::start_over`]. True if
+    /// from now on less than the whole margin is sent again, since too many have ended before they got past it.
+    pub(super) fn connection_failed(&mut self, acknowledged: u64) -> bool {
+        let acknowledged = i64::try_from(acknowledged).unwrap_or(i64::MAX).min(self.written);
+        self.margin.failed(acknowledged, self.repeated)
     }
 
     /// True if nothing is to be written.
@@ -208,7 +211,7 @@ impl Hand {
         consumer: &Consumer,
         counters: &DestinationCounters,
     ) {
-        self.acknowledged = self.acknowledged.max(acknowledged);
+        self.margin.acknowledged(i64::try_from(acknowledged).unwrap_or(i64::MAX));
         let certain = self.certain(acknowledged);
         while let Some(first) = self.kept.front() {
             if first.base + signed(first.batch.bytes.len()) > certain {
@@ -218,13 +221,11 @@ impl Hand {
         }
     }
 
-    /// Settles everything that is written: the kernel has it, and nobody will ask again.
-    pub(super) fn settle_all_kept(&mut self, consumer: &Consumer, counters: &DestinationCounters) -> u64 {
-        let records = self.kept.iter().map(|kept| kept.batch.records() - kept.lost).sum();
+    /// Settles everything that is written: the peer has it, and nobody will ask again.
+    pub(super) fn settle_all_kept(&mut self, consumer: &Consumer, counters: &DestinationCounters) {
         while self.keeps() {
             self.settle_kept(consumer, counters);
         }
-        records
     }
 
     /// The connection has ended, `acknowledged` bytes of it having arrived (`None`: nobody can tell, so what
@@ -237,9 +238,9 @@ impl Hand {
         counters: &DestinationCounters,
     ) -> u64 {
         let mut again = 0;
+        let mut base = self.written - signed(self.offset);
         if let (Some(front), Some(acknowledged)) = (self.batches.front(), acknowledged) {
-            let first =
-                first_uncertain(front, self.written - signed(self.offset), self.certain(acknowledged));
+            let first = first_uncertain(front, base, self.certain(acknowledged));
             // Messages lost on the way (too long) stay lost: they lie before what is written here.
             if first < self.done {
                 again += records(front, first, self.done);
@@ -254,11 +255,15 @@ impl Hand {
                 let first = first_uncertain(&kept.batch, kept.base, certain);
                 again += records(&kept.batch, first, kept.batch.entries().len());
                 (self.done, self.lost) = (first, kept.lost);
+                base = kept.base;
                 self.batches.push_front(kept.batch);
             }
         }
         self.offset = self.batches.front().map_or(0, |front| front.start(self.done));
-        (self.written, self.acknowledged) = (0, 0);
+        // Where others take from the same queue, one of them may get it; then this is too much, until it is past it.
+        let acknowledged = i64::try_from(acknowledged.unwrap_or(0)).unwrap_or(i64::MAX).min(self.written);
+        self.repeated = (acknowledged.max(self.repeated) - (base + signed(self.offset))).max(0);
+        self.written = 0;
         again
     }
 
@@ -341,7 +346,11 @@ impl Hand {
     /// Position up to which nothing is sent again. What went over an earlier connection (below 0) was judged
     /// when that one ended.
     fn certain(&self, acknowledged: u64) -> i64 {
-        i64::try_from(acknowledged).unwrap_or(i64::MAX).min(self.written).saturating_sub(self.margin).max(0)
+        i64::try_from(acknowledged)
+            .unwrap_or(i64::MAX)
+            .min(self.written)
+            .saturating_sub(self.margin.bytes())
+            .max(0)
     }
 
     fn settle_kept(&mut self, consumer: &Consumer, counters: &DestinationCounters) {
@@ -489,12 +498,33 @@ mod tests {
         bench.write(16);
         bench.hand.lose_written(8, Reason::Refused, &bench.counters);
         bench.hand.acknowledge(8, &bench.consumer, &bench.counters);
-        assert_eq!((bench.hand.acknowledged(), bench.counters.lost_in_all()), (8, 1));
-        assert_eq!(bench.start_over(Some(bench.hand.acknowledged())), 2);
-        assert_eq!((bench.rest().as_str(), bench.hand.acknowledged()), ("ccccdddd", 0));
+        assert_eq!(bench.counters.lost_in_all(), 1);
+        assert_eq!(bench.start_over(Some(8)), 2);
+        assert_eq!(bench.rest(), "ccccdddd");
         let left = bench.hand.let_go(&bench.consumer, &bench.counters);
         assert_eq!((left.iter().map(Batch::records).sum::<u64>(), bench.sent()), (2, 1));
         assert!(bench.hand.is_empty() && !bench.hand.keeps());
+    }
+
+    /// Each connection takes two messages and ends; the margin is as large as four. Without an end to it, the same two go
+    /// out for ever.
+    #[test]
+    fn a_receiver_that_takes_less_than_the_margin_gets_ahead() {
+        let mut bench = Bench::new(16, &[&["aaaa", "bbbb"], &["cccc", "dddd"], &["eeee", "ffff"]]);
+        let (mut received, mut said) = (std::collections::BTreeSet::new(), 0);
+        let mut connections = 0;
+        while received.len() < 6 {
+            connections += 1;
+            assert!(connections < 20, "{received:?} after {connections} connections");
+            let wire = bench.rest();
+            bench.write(wire.len());
+            let taken = wire.len().min(8);
+            received.extend(wire.as_bytes()[..taken].chunks(4).map(<[u8]>::to_vec));
+            bench.hand.acknowledge(taken as u64, &bench.consumer, &bench.counters);
+            said += u32::from(bench.hand.connection_failed(taken as u64));
+            bench.start_over(Some(taken as u64));
+        }
+        assert_eq!((said, connections), (1, 7), "said once");
     }
 
     #[test]

@@ -22,8 +22,9 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, umask};
 use nix::unistd::{Gid, Group, Uid, UnlinkatFlags, fchownat, unlinkat};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::report_file;
 use super::textfile::TextFile;
-use crate::config::{Config, DEFAULT_STATUS, Status};
+use crate::config::{Config, DEFAULT_STATUS, Handover, Status};
 use crate::guarded::{self, Fault, Place};
 use crate::handover::Folder;
 
@@ -82,16 +83,26 @@ pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Do
             .map_err(|error| error!("metrics: cannot listen on {address}: {error}; going on without"))
             .ok()
     });
-    let file = config.metrics_file.as_deref().map(|path| TextFile::open(path, owner.0)).transpose()?;
+    let file = config.metrics_file.as_deref().and_then(|path| {
+        TextFile::open(path, owner.0).map_err(|error| error!("{error}; going on without")).ok()
+    });
     Ok(Doors { socket, port, file })
 }
 
-/// Why the socket that `config` names will not be made, as far as can be told without making it.
-pub fn fault(config: &Config, owner: Uid) -> Option<String> {
-    match &config.status {
+/// Why what `config` names will not be made or opened, as far as can be told without making it: socket, metrics, report,
+/// handover.
+pub fn faults(config: &Config, owner: Uid) -> Vec<String> {
+    let socket = match &config.status {
         Status::Socket(path) => free_place(path, owner).err(),
         Status::Auto | Status::Off => None,
-    }
+    };
+    let metrics = config.metrics_file.as_deref().and_then(|path| TextFile::open(path, owner).err());
+    let report = config.report.as_deref().and_then(|path| report_file::fault(path, owner));
+    let handover = match &config.handover {
+        Handover::Folder(path) => Folder::fault(path, owner),
+        Handover::Auto | Handover::Off => None,
+    };
+    [socket, metrics, report, handover].into_iter().flatten().collect()
 }
 
 /// The socket in the folder of the handover, which is made if need be.

@@ -245,7 +245,7 @@ fn records(page: &mut Page, all: &[DestinationReport]) {
         (
             "destination_records_unacknowledged_total",
             COUNTER,
-            "Records counted as sent at the end without an answer.",
+            "Records counted as lost at the end that were on their way, without an answer.",
         ),
         |d| d.unacknowledged,
     );

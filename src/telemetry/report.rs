@@ -92,7 +92,8 @@ pub struct DestinationReport {
     /// Records sent once more because their connection ended before they were acknowledged: the receiver may
     /// have them twice, with the same sequenceId.
     pub replayed: u64,
-    /// Records among `sent` that were not acknowledged yet when the relay ended.
+    /// Records among `lost` that were on their way over a living connection when the time was over: the receiver may
+    /// have them all the same.
     pub unacknowledged: u64,
     /// False for one that a reload has taken out of the configuration.
     pub active: bool,
@@ -247,7 +248,7 @@ impl Report {
                 line += &format!(", cut {}", d.cut);
             }
             if d.unacknowledged > 0 {
-                line += &format!(", {} of the sent not acknowledged", d.unacknowledged);
+                line += &format!(", {} of the lost on their way and not acknowledged", d.unacknowledged);
             }
             if d.replayed > 0 {
                 line += &format!(", sent again {}", d.replayed);

@@ -40,9 +40,14 @@ pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Whether this is root. If not the test has to end, and says so; CI skips nothing.
+/// Whether this is root, for tests that make a difference between the two.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether this is root. If not the test, or what is left of it, has to end, and says so; CI skips nothing.
 pub(crate) fn root_or_skip() -> bool {
-    let root = nix::unistd::geteuid().is_root();
+    let root = is_root();
     assert!(root || std::env::var_os("CI").is_none(), "root is missing, and CI skips nothing");
     if !root {
         eprintln!("SKIPPED: root is missing");

@@ -21,7 +21,7 @@ fn pids() -> Vec<u32> {
 pub(super) fn relays(program: Option<&Path>, auditd: Option<u32>) -> Option<Vec<Process>> {
     let program = program?;
     let parents: BTreeMap<u32, u32> =
-        pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+        pids().into_iter().filter_map(|pid| Some((pid, site::parent(pid)?))).collect();
     let is_below = |mut pid: u32, above: u32| {
         // A chain of parents has an end; a table that was read while it changed may not.
         for _ in 0..parents.len() {
@@ -46,12 +46,6 @@ pub(super) fn relays(program: Option<&Path>, auditd: Option<u32>) -> Option<Vec<
         limits: fs::read_to_string(format!("/proc/{pid}/limits")).ok().and_then(|text| limits(&text)),
     };
     Some(running.map(process).collect())
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, also a parenthesis.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 fn words(pid: u32) -> Vec<String> {
@@ -194,7 +188,7 @@ mod tests {
     #[test]
     fn this_process() {
         let own = std::process::id();
-        assert!(parent(own).is_some() && uid(own).is_some());
+        assert!(uid(own).is_some());
         let program = std::env::current_exe().unwrap();
         assert!(runs(own, &program) && !runs(own, Path::new("/no/such/program")));
         assert_eq!(is_installed(own, &program), Some(true));
