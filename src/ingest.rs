@@ -445,7 +445,7 @@ impl Ingest {
         }
         loop {
             at += match decoder.step(&pending[at..], ended) {
-                Step::Record { record, consumed } => {
+                Step::Record { mut record, consumed } => {
                     self.counters.add(|c| &c.read, 1);
                     let own = echo.as_mut().is_some_and(|echo| echo.note(&record, moment));
                     if own {
@@ -455,7 +455,10 @@ impl Ingest {
                         self.counters.add(|c| &c.filtered_eoe, 1);
                     } else {
                         if !record.is_decoded() {
-                            self.counters.add(|c| &c.undecodable, 1);
+                            record = record.undoubled();
+                            if !record.is_decoded() {
+                                self.counters.add(|c| &c.undecodable, 1);
+                            }
                         }
                         for at in 0..self.lanes.len() {
                             while self.lanes[at].would_wait(&record) {

@@ -125,6 +125,7 @@ impl Ground {
         let found = Found {
             version,
             settings_faults,
+            plugins_off: plugins_off(&root, &audit_folder, assumed),
             folder_exists: plugins.is_ok(),
             plugins: plugins.unwrap_or_default(),
             own: apply::look(&root, &folder.join(plan::OWN)),
@@ -176,6 +177,14 @@ fn auditd_settings(root: &Root, folder: &Path, version: Version) -> (Vec<String>
         None => format!("{}: {}", file.display(), fault.sentence),
     });
     (faults.collect(), settings.plugin_dir().map(PathBuf::from))
+}
+
+/// Why auditd starts no plugin, whatever their configurations say.
+fn plugins_off(root: &Root, folder: &Path, version: Version) -> Option<String> {
+    let file = folder.join("auditd.conf");
+    let text = std::fs::read_to_string(root.find(&file)).ok()?;
+    let why = site::Settings::parse(&text, version).starts_no_plugins(version)?;
+    Some(format!("{} {why}", file.display()))
 }
 
 /// `audit-relay install`.

@@ -304,6 +304,60 @@ fn the_overstated_sizes_of_auditd_2_6_4_are_seen_through() {
     assert_eq!((exit.number("/skipped_bytes"), exit.number("/undecodable")), (0, 0));
 }
 
+/// A stream that a real auditd sent, or the log that it wrote meanwhile.
+fn recorded(name: &str, ending: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/data/{name}.{ending}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// What auditd 2.6.3 really sent by audispd, with `format = string` and `log_format = RAW`: the front of each record twice. What
+/// arrives is what it wrote to its log meanwhile.
+#[test]
+fn the_lines_of_a_real_auditd_2_6_3() {
+    for name in ["auditd-2.6.3-raw", "auditd-2.6.3-raw-node"] {
+        let log = recorded(name, "log");
+        let lines = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let expected: Vec<Expected> = lines.map(Expected::from_line).collect();
+        assert_eq!(expected.len(), 65);
+        let stream = recorded(name, "txt");
+        for writes in [vec![stream.clone()], cut_at_random(&stream, 300)] {
+            let (messages, exit) = through(&[], &writes);
+            assert_arrived(&messages, &expected, u32::try_from(exit.number("/pid")).unwrap());
+            assert_eq!((exit.number("/filtered"), exit.number("/undecodable")), (5, 0), "{name}");
+        }
+    }
+}
+
+/// What auditd 2.6.4 really sent to the relay as its dispatcher, with `log_format = RAW`, without a name and with one, and
+/// what it wrote to its log meanwhile. Of the kernel's records it does not send as many bytes at the end as it has put in
+/// front; every byte that it sent has to arrive, each record alone, however the reads cut them.
+#[test]
+fn the_frames_of_a_real_auditd_2_6_4() {
+    for name in ["auditd-2.6.4-raw", "auditd-2.6.4-raw-node"] {
+        // auditd's own come as version 0 promises, whole and without anything in front.
+        let node: &[u8] = if name.ends_with("node") { b"node=h1 " } else { b"" };
+        let sent: Vec<String> = recorded(name, "log")
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let bare = line.strip_prefix(node).unwrap();
+                let front = line.windows(4).position(|word| word == b"msg=").unwrap() + 4;
+                visible(if bare.starts_with(b"type=DAEMON_") { bare } else { &line[..line.len() - front] })
+            })
+            .collect();
+        let stream = recorded(name, "bin");
+        let starts: Vec<usize> =
+            (0..stream.len()).filter(|at| stream[*at..].starts_with(&frame(0, 0, b"")[..8])).collect();
+        let ends = starts[1..].iter().copied().chain([stream.len()]);
+        let frames: Vec<Vec<u8>> =
+            starts.iter().zip(ends).map(|(start, end)| stream[*start..end].to_vec()).collect();
+        for writes in [frames, vec![stream.clone()], cut_at_random(&stream, 3000)] {
+            let (messages, exit) = through(&[], &writes);
+            assert_eq!(texts(&messages), sent, "{name}, {} writes", writes.len());
+            assert_eq!((exit.number("/skipped_bytes"), exit.number("/filtered")), (0, 6), "{name}");
+        }
+    }
+}
+
 /// Such an auditd writes `type=UNKNOWN[n] msg=` for a number without a name, so the overstatement is longer.
 #[test]
 fn overstated_sizes_of_unknown_record_types_are_seen_through() {

@@ -17,7 +17,10 @@
 //! |---|---|
 //! | exact      | a 2.x `dispatcher =` child's parent; auditd 4.1.1 and later |
 //! | fixed      | audispd 2.x; auditd 3.0 to 4.1.0: always 8970 bytes of payload area |
-//! | overstated | 2.6.4 with `log_format = RAW`: the size also counts `type=NAME msg=`, which is not sent |
+//! | overstated | 2.6.4 with `log_format = RAW`: the size also counts `[node=NAME ]type=TYPE msg=`, and as much is not sent |
+//!
+//! 2.6.4 sends the kernel's records with that front and without as many bytes at their end, which are lost; its own
+//! `DAEMON_*` come whole, without it.
 //!
 //! Versions 0 and 1 may alternate in one stream, so each payload is judged by its own first bytes.
 
@@ -44,7 +47,10 @@ enum Layout {
     },
     Exact,
     Fixed,
-    Overstated,
+    /// As many bytes as the front with `node` bytes of a name has are not sent.
+    Overstated {
+        node: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +104,9 @@ impl Header {
         if known.is_some() { None } else { Some(false) }
     }
 }
+
+/// The most that `node=NAME ` takes, NAME being a host's, in bytes.
+const LONGEST_NODE: usize = 5 + 255 + 2;
 
 /// What the payload of a local record starts with.
 const RECORD_STARTS: [&[u8]; 3] = [b"audit(", b"type=", b"node="];
@@ -220,21 +229,13 @@ impl Frames {
     fn frame<'a>(&mut self, header: Header, input: &'a [u8], ended: bool) -> Step<'a> {
         let stated = header.frame_len();
         let mut end = stated;
-        if header.version == 0 && matches!(self.layout, Layout::Unknown | Layout::Overstated) {
-            // Only 2.6.4 sends the next header where the payload should still go on.
-            let name = match types::name(header.number) {
-                Some(name) => name.len(),
-                None => "UNKNOWN[]".len() + header.number.checked_ilog10().map_or(1, |log| log as usize + 1),
-            };
-            let not_sent = "type= msg=".len() + name;
-            if let Some(early) = stated.checked_sub(not_sent).filter(|&early| early >= HEADER) {
-                let next_is_early = input
-                    .get(early..early + 8)
-                    .is_some_and(|next| next == &input[..8] && stated <= input.len());
-                if self.layout == Layout::Overstated || next_is_early {
-                    self.layout = Layout::Overstated;
-                    end = early;
-                }
+        if header.version == 0
+            && let Layout::Unknown | Layout::Overstated { .. } = self.layout
+        {
+            match self.overstated_end(header, input) {
+                Some(early) if early > input.len() && !ended => return Step::More,
+                Some(early) => end = early,
+                None => {}
             }
         }
         let whole = input.len() >= end;
@@ -258,6 +259,37 @@ impl Frames {
             return Step::Empty { consumed: end };
         }
         Step::Record { record, consumed: end }
+    }
+
+    /// Where a frame of 2.6.4 ends, if it is one: before its stated end. No payload of version 0 holds a NUL, and the
+    /// next header begins with one. Where none has arrived yet, what is usual not to be sent tells; 2.6.4 takes a
+    /// trailing space (of EOE, say) off the text and off the size, and sends it all the same.
+    #[cold]
+    #[inline(never)]
+    fn overstated_end(&mut self, header: Header, input: &[u8]) -> Option<usize> {
+        let stated = header.frame_len();
+        let name = match types::name(header.number) {
+            Some(name) => name.len(),
+            None => "UNKNOWN[]".len() + header.number.checked_ilog10().map_or(1, |log| log as usize + 1),
+        };
+        let front = "type= msg=".len() + name;
+        let there = input.get(HEADER..stated.min(input.len()))?;
+        let next = memchr::memchr(0, there).map(|at| HEADER + at);
+        if let Some(end) = next.filter(|&end| {
+            // Four bytes of the version, and four of the length; as much of them as has arrived.
+            let next = &input[end..];
+            next.iter().zip(&input[..8]).all(|(next, first)| next == first)
+                && Header::starts_record(next) != Some(false)
+                && (next.len() >= 8 || matches!(self.layout, Layout::Overstated { .. }))
+        }) {
+            let not_sent = (stated - end).checked_sub(front - 1).filter(|&rest| rest <= LONGEST_NODE)?;
+            let known = if let Layout::Overstated { node } = self.layout { node } else { 0 };
+            self.layout = Layout::Overstated { node: known.max(not_sent.saturating_sub(1)) };
+            return Some(end);
+        }
+        let Layout::Overstated { node } = self.layout else { return None };
+        let usual = stated.checked_sub(front + node).filter(|&end| end >= HEADER)?;
+        Some(if input.get(usual).is_some_and(|byte| *byte != 0) { usual + 1 } else { usual })
     }
 
     /// Passes over bytes up to the next place where a frame may start.

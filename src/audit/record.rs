@@ -67,7 +67,8 @@ pub struct Record<'a> {
     pub text: &'a [u8],
     /// True where `text` lacks the words `type=TYPE msg=` that the string form has.
     pub needs_prefix: bool,
-    /// Value of the leading `node=`, as written by the machine that the record comes from.
+    /// Value of the leading `node=`, as written by the machine that the record comes from. `None` where there is none, or
+    /// `(null)`: from 4.2 on an auditd that looked its name up has forgotten it after a reload (seen on 4.2.1 and 4.2.2).
     pub node: Option<&'a [u8]>,
     /// `None` where the text names no type.
     pub kind: Option<Kind<'a>>,
@@ -104,7 +105,7 @@ impl<'a> Record<'a> {
         let mut node = None;
         if let Some(after) = rest.strip_prefix(b"node=") {
             let end = word_end(after);
-            node = Some(&after[..end]).filter(|name| !name.is_empty());
+            node = Some(&after[..end]).filter(|name| !matches!(*name, b"" | b"(null)"));
             rest = skip_space(&after[end..]);
         }
         let mut kind = None;
@@ -141,6 +142,20 @@ impl<'a> Record<'a> {
     /// True if type and stamp were both found.
     pub fn is_decoded(&self) -> bool {
         self.kind.is_some() && self.stamp.is_some()
+    }
+
+    /// The record without the front that auditd 2.6.0 to 2.6.3 put twice before it (`type=CWD msg=type=CWD msg=audit(...`,
+    /// where `format = string` and `log_format = RAW`); any other one as it is.
+    #[cold]
+    pub fn undoubled(self) -> Self {
+        let front = memchr::memmem::find(self.text, b"msg=").map_or(0, |at| at + 4);
+        let (front, rest) = self.text.split_at(front);
+        let once = Self::from_text(rest);
+        if !self.needs_prefix && !front.is_empty() && rest.starts_with(front) && once.is_decoded() {
+            once
+        } else {
+            self
+        }
     }
 
     /// True for the end-of-event record. Its stamp may be cut, its type never is.
@@ -214,6 +229,8 @@ mod tests {
                 named("CWD"),
                 stamp,
             ),
+            ("node=(null) type=CWD msg=audit(1795424551.650:6839): c", None, named("CWD"), stamp),
+            ("node=(nul) type=CWD msg=audit(1795424551.650:6839): c", Some("(nul)"), named("CWD"), stamp),
             // Continuation EXECVE records have two spaces; EOE comes with and without a trailing one.
             ("type=EXECVE msg=audit(1795424551.650:6839):  a269=\"x\"", None, named("EXECVE"), stamp),
             ("type=EOE msg=audit(1795424551.650:6839): ", None, named("EOE"), stamp),
@@ -290,6 +307,33 @@ mod tests {
         let cut = Record::from_raw(1320, b"audit(179542");
         assert!(cut.is_end_of_event() && !cut.is_decoded());
         assert_eq!(Record::from_raw(1199, b"").kind, Some(Kind::Numbered(1199)));
+    }
+
+    #[test]
+    fn a_doubled_front() {
+        let whole = "type=CWD msg=audit(1.001:1): x";
+        for (text, expected) in [
+            ("type=CWD msg=type=CWD msg=audit(1.001:1): x", Some(whole)),
+            (
+                "node=a type=CWD msg=node=a type=CWD msg=audit(1.001:1): x",
+                Some("node=a type=CWD msg=audit(1.001:1): x"),
+            ),
+            ("type=EOE msg=type=EOE msg=audit(1.001:1): ", Some("type=EOE msg=audit(1.001:1): ")),
+            // Not twice, not the same twice, or no record behind it: nothing is taken off.
+            (whole, None),
+            ("type=CWD msg=type=PATH msg=audit(1.001:1): x", None),
+            ("node=a type=CWD msg=type=CWD msg=audit(1.001:1): x", None),
+            ("type=CWD msg=type=CWD msg=lost", None),
+            ("msg=msg=audit(1.001:1): x", None),
+            ("garbage", None),
+            ("", None),
+        ] {
+            let record = Record::from_text(text.as_bytes()).undoubled();
+            assert_eq!(record.text, expected.unwrap_or(text).as_bytes(), "{text}");
+            assert_eq!(record.is_decoded(), expected.is_some() || text == whole, "{text}");
+        }
+        let raw = Record::from_raw(1300, b"type=CWD msg=type=CWD msg=audit(1.001:1): x");
+        assert_eq!(raw.undoubled().text, raw.text);
     }
 
     #[test]

@@ -149,8 +149,17 @@ fn version(m: &mut Machine, major: u16, minor: u16, patch: u16) {
 /// More lines for auditd.conf; the last one of a key counts.
 fn conf(m: &mut Machine, more: &str) {
     let version = m.site.version_or_newest();
-    m.site.settings = Ok(settings(&format!("{CONF}{more}"), version));
+    let dispatcher = if version.has_audispd() { "dispatcher = /sbin/audispd\n" } else { "" };
+    let name = if version.forgets_name() { "name_format = USER\nname = web-1\n" } else { "" };
+    m.site.settings = Ok(settings(&format!("{CONF}{dispatcher}{name}{more}"), version));
     m.site.dispatcher = m.site.settings.clone();
+}
+
+/// auditd 2.x with this program behind it, or none.
+fn dispatched_by(m: &mut Machine, line: &str) {
+    version(m, 2, 8, 5);
+    let text = format!("{CONF}disp_qos = lossless\n{line}");
+    m.site.settings = Ok(settings(&text, m.site.version_or_newest()));
 }
 
 /// Another text for our own plugin's configuration.
@@ -275,6 +284,15 @@ const PLANTED: &[Row] = &[
         },
         "has no answer",
     ),
+    (
+        "name-forgotten",
+        Warning,
+        |m| {
+            version(m, 4, 2, 1);
+            conf(m, "name_format = hostname\n")
+        },
+        "auditd 4.2.1 with name_format = hostname",
+    ),
     ("name-format-none", Note, |m| conf(m, "name_format = NONE\n"), "NONE"),
     ("log-format-cost", Note, |m| conf(m, "log_format = ENRICHED\n"), "ENRICHED"),
     ("queue-depth", Warning, |m| conf(m, "q_depth = 400\n"), "q_depth is 400"),
@@ -293,6 +311,13 @@ const PLANTED: &[Row] = &[
         "feeds plugins no more",
     ),
     ("lossy-dispatcher", Warning, |m| version(m, 2, 8, 5), "lossy"),
+    ("no-dispatcher", Problem, |m| dispatched_by(m, ""), "names no `dispatcher`"),
+    (
+        "no-dispatcher",
+        Problem,
+        |m| dispatched_by(m, "dispatcher = /usr/sbin/another\n"),
+        "names /usr/sbin/another as its `dispatcher`",
+    ),
     ("few-restarts", Warning, |m| conf(m, "max_restarts = 0\n"), "max_restarts is 0"),
     ("local-events-off", Problem, |m| conf(m, "local_events = no\n"), "local_events is no"),
     ("network-records", Warning, |m| conf(m, "tcp_listen_port = 60\n"), "distribute_network is no"),
@@ -675,6 +700,25 @@ fn each_is_found_where_it_is_planted() {
         assert!(finding.found.seen.contains(part), "{id}: {:?} lacks {part:?}", finding.found.seen);
         assert!(!finding.found.remedy.is_empty() && !finding.why.is_empty(), "{id}");
     }
+}
+
+/// The relay in audispd's place needs no plugin's configuration, and audispd none where nobody starts it.
+#[test]
+fn dispatchers_of_2_x() {
+    let ids = |line: &str, plugins: bool| {
+        let mut m = healthy();
+        dispatched_by(&mut m, line);
+        if !plugins {
+            m.site.plugins.clear();
+        }
+        m.processes = Some(Vec::new());
+        let ids: Vec<_> = traps::judge(&m, |_| true).iter().map(|finding| finding.id).collect();
+        ids.into_iter().filter(|id| *id != "rsyslog-size").collect::<Vec<_>>()
+    };
+    assert_eq!(ids("dispatcher = /usr/sbin/audit-relay\n", false), Vec::<&str>::new());
+    assert_eq!(ids("dispatcher = /sbin/audispd\n", false), ["plugin-missing"]);
+    assert_eq!(ids("dispatcher = /sbin/audispd\n", true), ["relay-not-running"]);
+    assert_eq!(ids("", true), ["no-dispatcher"]);
 }
 
 #[test]

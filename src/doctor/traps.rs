@@ -12,6 +12,9 @@ mod plugins;
 mod receivers;
 mod relay;
 
+use std::path::Path;
+
+use super::PROGRAM;
 use super::machine::Machine;
 
 /// How bad it is.
@@ -109,6 +112,19 @@ fn note(seen: impl Into<String>, remedy: impl Into<String>) -> Found {
 /// One finding if `holds`.
 fn when(holds: bool, found: impl FnOnce() -> Found) -> Vec<Found> {
     if holds { vec![found()] } else { Vec::new() }
+}
+
+/// auditd 2.x gives its records to the relay itself, without audispd.
+fn is_dispatcher(m: &Machine) -> bool {
+    let settings = m.site.settings.as_ref().ok().filter(|_| m.site.version_or_newest().has_audispd());
+    let program = settings.and_then(|settings| settings.dispatcher()).map(Path::new);
+    program.is_some_and(|program| program.file_name() == Some(PROGRAM.as_ref()))
+}
+
+/// auditd 2.x has nobody who would start a plugin.
+fn starts_no_plugins(m: &Machine) -> bool {
+    let settings = m.site.settings.as_ref().ok();
+    settings.is_some_and(|settings| settings.starts_no_plugins(m.site.version_or_newest()).is_some())
 }
 
 /// The command that makes auditd read its configuration again. systemctl is refused by auditd's unit on purpose.

@@ -29,6 +29,9 @@ const STEP: Duration = Duration::from_millis(50);
 /// can get lost; a second signal does no harm.
 const AGAIN: Duration = Duration::from_secs(4);
 
+/// How often a record is made where a reload waits for one.
+const NUDGE: Duration = Duration::from_millis(500);
+
 /// How long a relay must live to be taken for one that runs: ten starts that fail take auditd less.
 const STEADY: Duration = Duration::from_secs(1);
 
@@ -82,7 +85,7 @@ impl Daemon {
 
     /// Waits until it has ended every relay, and says whether it has.
     pub fn lets_go(&self, program: &Path, limit: Duration) -> bool {
-        let mut told = Instant::now();
+        let mut told = Told::now();
         wait(limit, || {
             self.repeat(&mut told);
             self.relays(program).is_empty().then_some(())
@@ -90,12 +93,29 @@ impl Daemon {
         .is_some()
     }
 
-    /// Makes it read its configuration once more, if it was `told` some time ago.
-    fn repeat(&self, told: &mut Instant) {
-        if told.elapsed() >= AGAIN {
+    /// Makes it read its configuration once more, if it was `told` some time ago, and has a record made if it waits for one.
+    fn repeat(&self, told: &mut Told) {
+        if told.signal.elapsed() >= AGAIN {
             let _ = self.reload();
-            *told = Instant::now();
+            told.signal = Instant::now();
         }
+        if self.version.is_some_and(Version::reloads_with_next_record) && told.record.elapsed() >= NUDGE {
+            let _ = kernel::say("op=audit-relay-reload res=success and sixteen bytes to lose");
+            told.record = Instant::now();
+        }
+    }
+}
+
+/// When auditd was last told, by a signal and by a record.
+#[derive(Debug)]
+struct Told {
+    signal: Instant,
+    record: Instant,
+}
+
+impl Told {
+    fn now() -> Self {
+        Self { signal: Instant::now(), record: Instant::now() }
     }
 }
 
@@ -189,7 +209,7 @@ const ENDS: &str = "the relay ends as soon as auditd starts it; run audit-relay 
 /// Waits for a relay that is not one of a row that auditd starts and that end.
 fn steady(daemon: &Daemon, what: &Watch<'_>, end: Instant) -> Result<u32, String> {
     let mut seen: Option<(u32, Instant)> = None;
-    let (mut starts, mut told) = (0, Instant::now());
+    let (mut starts, mut told) = (0, Told::now());
     loop {
         if starts == 0 {
             daemon.repeat(&mut told);
@@ -209,6 +229,7 @@ fn steady(daemon: &Daemon, what: &Watch<'_>, end: Instant) -> Result<u32, String
         }
         if Instant::now() >= end || starts > 3 {
             return Err(match starts {
+                0 if daemon.version.is_some_and(Version::starves_later_plugins) => not_fed(daemon),
                 0 => format!(
                     "auditd (pid {}) has not started the relay; the system's log says why (facility daemon, auditd)",
                     daemon.pid
@@ -220,13 +241,20 @@ fn steady(daemon: &Daemon, what: &Watch<'_>, end: Instant) -> Result<u32, String
     }
 }
 
+/// What an auditd does that a reload has left without any plugin: 3.1.5 starts none any more, 3.0.9, 4.0.5 and 4.1.0 start it
+/// and give it nothing.
+fn not_fed(daemon: &Daemon) -> String {
+    format!(
+        "auditd {} feeds no plugin any more once a reload has ended its last one, until it is restarted; if it had one \
+         that was taken out (this relay, too), run: service auditd restart, and then this again; if not, the system's log \
+         says more (facility daemon, auditd)",
+        daemon.version.map(|version| version.to_string()).unwrap_or_default()
+    )
+}
+
 fn not_read(daemon: &Daemon) -> String {
     if daemon.version.is_some_and(Version::starves_later_plugins) {
-        return format!(
-            "auditd {} feeds no plugin any more once a reload has ended its last one, until it is restarted; if it had one \
-             that was taken out (this relay, too), run: service auditd restart, and then this again",
-            daemon.version.map(|version| version.to_string()).unwrap_or_default()
-        );
+        return not_fed(daemon);
     }
     format!(
         "a record was made and the relay has not read it; is auditing on (auditctl -s: enabled 1), is a rule `never` or \

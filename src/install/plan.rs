@@ -52,6 +52,8 @@ pub struct Found {
     pub version: Option<Version>,
     /// What auditd refuses in its own configuration: sentences.
     pub settings_faults: Vec<String>,
+    /// Why auditd starts no plugin at all: a sentence.
+    pub plugins_off: Option<String>,
     /// Folder of the plugin configurations.
     pub folder: PathBuf,
     /// Whether it is there.
@@ -110,6 +112,11 @@ pub fn install(found: &Found, wish: &Wish) -> Result<Vec<Change>, String> {
     };
     if let Some(fault) = found.settings_faults.first() {
         return Err(format!("auditd does not take its own configuration: {fault}; repair that first"));
+    }
+    if let Some(why) = &found.plugins_off {
+        return Err(format!(
+            "auditd {version} would start no plugin: {why}; put `dispatcher = /sbin/audispd` there, and run this again"
+        ));
     }
     if !found.folder_exists {
         return Err(format!("auditd {version} has no folder {}", found.folder.display()));

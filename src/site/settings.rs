@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use super::Fault;
 use super::plugin::not_key_value;
@@ -293,6 +294,20 @@ impl Settings {
         self.text("disp_qos").is_some_and(|text| text.eq_ignore_ascii_case("lossless"))
     }
 
+    /// Why an auditd of this version starts no plugin, whatever their configurations say: to stand behind the file's name.
+    /// Up to 2.8 plugins are audispd's, which auditd starts only where `dispatcher` names it, and says nothing where it
+    /// does not (seen on 2.8.5).
+    pub fn starts_no_plugins(&self, version: Version) -> Option<String> {
+        if !version.has_audispd() {
+            return None;
+        }
+        match self.dispatcher() {
+            None => Some("names no `dispatcher`".to_owned()),
+            Some(path) if Path::new(path).file_name() == Some("audispd".as_ref()) => None,
+            Some(path) => Some(format!("names {path} as its `dispatcher`, not audispd")),
+        }
+    }
+
     /// Of 2.x: the program that gets every record from auditd; audispd, or one in its place.
     pub fn dispatcher(&self) -> Option<&str> {
         self.text("dispatcher")
@@ -351,6 +366,19 @@ mod tests {
         assert!(!settings.write_logs() && settings.is_lossless() && settings.distribute_network());
         assert_eq!(settings.tcp_listen_port(), Some(60));
         assert!(!Settings::parse("log_format = NOLOG", V3).write_logs());
+    }
+
+    #[test]
+    fn who_starts_plugins() {
+        let off = |text: &str, version| Settings::parse(text, version).starts_no_plugins(version);
+        let old = Version::new(2, 8, 5);
+        assert_eq!(off("dispatcher = /sbin/audispd\n", old), None);
+        assert_eq!(off("", V3), None);
+        assert_eq!(off("", old).as_deref(), Some("names no `dispatcher`"));
+        assert_eq!(
+            off("dispatcher = /sbin/another\n", old).as_deref(),
+            Some("names /sbin/another as its `dispatcher`, not audispd")
+        );
     }
 
     #[test]

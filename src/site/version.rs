@@ -151,6 +151,11 @@ impl Version {
         if self < Self::new(4, 2, 0) { Reload::Signal } else { Reload::Restart }
     }
 
+    /// audispd acts on a reload when the next record comes, not before (upstream 72ec9a27; seen on 2.6.4, not on 2.8.5).
+    pub fn reloads_with_next_record(self) -> bool {
+        self < Self::new(2, 7, 1)
+    }
+
     /// One plugin configuration with a fault makes a reload change nothing, whosever it is.
     pub fn reload_is_all_or_nothing(self) -> bool {
         self >= Self::new(4, 2, 0)
@@ -162,14 +167,16 @@ impl Version {
         (Self::new(4, 2, 0)..=Self::new(4, 2, 1)).contains(&self)
     }
 
-    /// Binary frames are longer in their header than on the wire where `log_format = RAW` (upstream 20201675).
-    pub fn overstates_size(self) -> bool {
-        self == Self::new(2, 6, 4)
+    /// After a reload records carry `node=(null)`, in its own log too, where `name_format` has auditd find the name out itself
+    /// (upstream 5a89852a; seen on 4.2.1 and on what is to be 4.2.2, not on 4.1.4).
+    pub fn forgets_name(self) -> bool {
+        self >= Self::new(4, 2, 0)
     }
 
-    /// The record's type stands twice in front of it where `log_format = RAW`.
-    pub fn doubles_type(self) -> bool {
-        (Self::new(2, 6, 0)..Self::new(2, 6, 4)).contains(&self)
+    /// Binary frames are longer in their header than on the wire where `log_format = RAW` (upstream 20201675), and the kernel's
+    /// records in them have lost their ends.
+    pub fn overstates_size(self) -> bool {
+        self == Self::new(2, 6, 4)
     }
 
     /// Binary frames are filled up to 8986 bytes, with what was in memory.
@@ -178,7 +185,7 @@ impl Version {
     }
 
     /// A reload that ends the last plugin ends the dispatcher too, and a plugin that a later reload starts is given nothing
-    /// until auditd is restarted (seen on 3.0.9; not on 4.2.1).
+    /// until auditd is restarted (seen on 3.0.9, 3.1.5, 4.0.5, 4.1.0 and 4.1.4; not on 2.6.4, 2.8.5, 4.2.1).
     pub fn starves_later_plugins(self) -> bool {
         !self.has_audispd() && self < Self::new(4, 2, 0)
     }
@@ -255,10 +262,16 @@ mod tests {
         assert_eq!(facts("4.0.4"), (new, 160, None, 0o550, "/var/run"));
         assert_eq!(facts("4.1.2"), (new, 160, None, 0o550, "/run/audit"));
         assert_eq!(facts("4.2.1"), (new, 512, None, 0o550, "/run/audit"));
+        let waits: Vec<_> = ["2.6.4", "2.7", "2.7.1", "2.8.5", "4.2.1"]
+            .iter()
+            .map(|text| Version::parse(text).unwrap().reloads_with_next_record())
+            .collect();
+        assert_eq!(waits, [true, true, false, false, false]);
         let cut: Vec<_> = ["4.1.4", "4.2", "4.2.1", "4.2.2"]
             .iter()
             .map(|text| Version::parse(text).unwrap().cuts_raw())
             .collect();
         assert_eq!(cut, [false, true, true, false]);
+        assert!(!Version::new(4, 1, 4).forgets_name() && Version::new(4, 2, 0).forgets_name());
     }
 }

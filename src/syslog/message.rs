@@ -457,10 +457,11 @@ mod tests {
                 b"node=db-7.example.org type=CWD msg=audit(1.001:1): x",
                 b"node=10.0.0.9 type=CWD msg=audit(1.001:1): x",
                 LINE,
+                b"node=(null) type=CWD msg=audit(1.001:1): x",
             ],
         );
         let hosts: Vec<_> = text.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
-        assert_eq!(hosts, ["db-7.example.org", "10.0.0.9", "host.example.org"]);
+        assert_eq!(hosts, ["db-7.example.org", "10.0.0.9", "host.example.org", "host.example.org"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! auditd itself: its version, its settings, whether it runs.
 
-use super::{Found, RELOAD, RESTART, Trap, note, problem, warning, when};
+use super::{Found, RELOAD, RESTART, Trap, is_dispatcher, note, problem, warning, when};
 use crate::doctor::machine::Machine;
 use crate::site::settings::{Flush, LogFormat, NameFormat, Overflow};
 use crate::site::{AUDITD_CONF, Source, Version};
@@ -50,7 +50,8 @@ pub(super) const TRAPS: &[Trap] = &[
                         settings.log_format()
                     ),
                     format!(
-                        "in {AUDITD_CONF}: log_format = ENRICHED, or name_format = HOSTNAME; then {RELOAD}. Or upgrade auditd"
+                        "in {AUDITD_CONF}: log_format = ENRICHED, or {}; then {RELOAD}. Or upgrade auditd",
+                        named(m)
                     ),
                 )
             })
@@ -58,12 +59,12 @@ pub(super) const TRAPS: &[Trap] = &[
     },
     Trap {
         id: "auditd-old-frames",
-        why: "auditd 2.6.0 to 2.6.4 spoil what they give plugins where log_format = RAW: the type stands twice (2.6.0 to \
-              2.6.3), or the length in a binary frame is wrong (2.6.4)",
+        why: "auditd 2.6.4 gives the kernel's records away without their ends where log_format = RAW, with a wrong length, at \
+              which audispd gives up: plugins get nothing",
         find: |m| {
             let Ok(settings) = &m.site.settings else { return Vec::new() };
-            let spoils = |v: Version| v.doubles_type() || v.overstates_size();
-            when(settings.log_format() == LogFormat::Raw && version(m).is_some_and(spoils), || {
+            let spoils = version(m).is_some_and(Version::overstates_size);
+            when(settings.log_format() == LogFormat::Raw && spoils, || {
                 problem(
                     format!("auditd {} with log_format = RAW", m.site.version_or_newest()),
                     format!("upgrade auditd, or in {AUDITD_CONF}: log_format = ENRICHED; then {RESTART}"),
@@ -90,7 +91,26 @@ pub(super) const TRAPS: &[Trap] = &[
             when(asks && m.fqd_resolves == Some(false), || {
                 problem(
                     "name_format asks the resolver for this host's own name, which has no answer",
-                    format!("in {AUDITD_CONF}: name_format = HOSTNAME, or name this host in /etc/hosts"),
+                    format!("in {AUDITD_CONF}: {}, or name this host in /etc/hosts", named(m)),
+                )
+            })
+        },
+    },
+    Trap {
+        id: "name-forgotten",
+        why: "from 4.2 on, after a reload auditd no longer knows a name that it has found out itself: records carry node=(null), \
+              also in its own log; the relay's messages carry this host's name all the same",
+        find: |m| {
+            let Ok(settings) = &m.site.settings else { return Vec::new() };
+            let asked = !matches!(settings.name_format(), NameFormat::None | NameFormat::User);
+            when(asked && version(m).is_some_and(Version::forgets_name), || {
+                warning(
+                    format!(
+                        "auditd {} with name_format = {}",
+                        m.site.version_or_newest(),
+                        settings.text("name_format").unwrap_or_default()
+                    ),
+                    format!("in {AUDITD_CONF}: {}; then {RESTART}", named(m)),
                 )
             })
         },
@@ -101,10 +121,7 @@ pub(super) const TRAPS: &[Trap] = &[
         find: |m| {
             let Ok(settings) = &m.site.settings else { return Vec::new() };
             when(settings.name_format() == NameFormat::None, || {
-                note(
-                    "name_format is NONE",
-                    format!("in {AUDITD_CONF}: name_format = HOSTNAME; then {RELOAD}"),
-                )
+                note("name_format is NONE", format!("in {AUDITD_CONF}: {}; then {RELOAD}", named(m)))
             })
         },
     },
@@ -182,6 +199,17 @@ pub(super) const TRAPS: &[Trap] = &[
             when(old && !settings.is_lossless(), || {
                 warning("disp_qos is lossy", format!("in {AUDITD_CONF}: disp_qos = lossless; then {RESTART}"))
             })
+        },
+    },
+    Trap {
+        id: "no-dispatcher",
+        why: "auditd 2.x leaves plugins to audispd, and starts it only if auditd.conf names it; it says nothing of it",
+        find: |m| {
+            let Ok(settings) = &m.site.settings else { return Vec::new() };
+            let off = version(m).and_then(|version| settings.starts_no_plugins(version));
+            let off = off.filter(|_| !is_dispatcher(m));
+            let remedy = format!("in {AUDITD_CONF}: dispatcher = /sbin/audispd; then {RESTART}");
+            off.map(|why| problem(format!("{AUDITD_CONF} {why}"), remedy)).into_iter().collect()
         },
     },
     Trap {
@@ -263,6 +291,15 @@ pub(super) const TRAPS: &[Trap] = &[
 
 fn version(m: &Machine) -> Option<Version> {
     m.site.version.map(|(version, _)| version)
+}
+
+/// What puts a name in front of records, and keeps it there.
+fn named(m: &Machine) -> String {
+    if !m.site.version_or_newest().forgets_name() {
+        return "name_format = HOSTNAME".to_owned();
+    }
+    let name = m.names.as_ref().map_or("NAME", |names| names.full.as_str());
+    format!("name_format = USER and name = {name}")
 }
 
 fn auditd_conf(m: &Machine) -> Vec<Found> {

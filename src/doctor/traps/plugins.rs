@@ -1,6 +1,6 @@
 //! auditd's plugins: ours, and the others beside it.
 
-use super::{Found, RELOAD, RESTART, Trap, note, problem, warning, when};
+use super::{Found, RELOAD, RESTART, Trap, is_dispatcher, note, problem, starts_no_plugins, warning, when};
 use crate::doctor::PROGRAM;
 use crate::doctor::machine::{Machine, Process};
 use crate::site::{Form, Plugin, Reload};
@@ -10,7 +10,8 @@ pub(super) const TRAPS: &[Trap] = &[
         id: "plugin-missing",
         why: "auditd starts the relay only if a file in its plugin folder says so",
         find: |m| {
-            if m.site.version.is_none() || ours(m).next().is_some() || !folder_was_seen(m) {
+            if m.site.version.is_none() || ours(m).next().is_some() || !folder_was_seen(m) || is_dispatcher(m)
+            {
                 return Vec::new();
             }
             let folder = m.site.plugin_folder.display();
@@ -144,7 +145,7 @@ pub(super) const TRAPS: &[Trap] = &[
               still counts it",
         find: |m| {
             let Some(processes) = &m.processes else { return Vec::new() };
-            let should = m.site.pid.is_some() && ours(m).any(Plugin::is_started);
+            let should = m.site.pid.is_some() && ours(m).any(Plugin::is_started) && !starts_no_plugins(m);
             when(should && !processes.iter().any(|process| process.is_auditds), || {
                 problem(
                     format!(

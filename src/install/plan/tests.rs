@@ -15,6 +15,7 @@ fn found(version: &str) -> Found {
     Found {
         version: Some(version),
         settings_faults: Vec::new(),
+        plugins_off: None,
         folder: version.plugin_folder().into(),
         folder_exists: true,
         plugins: Vec::new(),
@@ -147,6 +148,11 @@ fn what_is_refused_and_why() {
     let cases: Vec<(&str, Spoil, &str)> = vec![
         ("no auditd", Box::new(|f, _| f.version = None), "there is no auditd here"),
         ("auditd.conf", Box::new(|f, _| f.settings_faults.push("line 3 x".to_owned())), "line 3 x"),
+        (
+            "plugins off",
+            Box::new(|f, _| f.plugins_off = Some("auditd.conf names no `dispatcher`".to_owned())),
+            "would start no plugin: auditd.conf names no `dispatcher`",
+        ),
         ("no folder", Box::new(|f, _| f.folder_exists = false), "has no folder"),
         ("no program", Box::new(|f, _| f.program = None), "is not there"),
         (
