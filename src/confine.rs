@@ -25,6 +25,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::calls::{Mode, Sockets};
 use self::needs::Needs;
+use crate::apparmor;
 use crate::config::{Config, Confine};
 use crate::privilege::Confined;
 use crate::sys;
@@ -172,7 +173,8 @@ impl Confinement {
 pub fn apply(_proof: &Confined, config: &Config, around: Around<'_>) -> Result<Confinement, String> {
     let Around { file, resolver, log, writable, clients } = around;
     let needs = Needs::of(config, file.as_deref(), resolver, log);
-    let enforced = Enforced::default();
+    // Entered at the start, whatever `confine` says: it is the administrator's.
+    let enforced = Enforced { apparmor: apparmor::current().unwrap_or_default(), ..Enforced::default() };
     let mut confinement =
         Confinement { enforced, needs, open: Vec::new(), file, resolver, log, bounds: None };
     if config.confine == Confine::Off {

@@ -29,6 +29,7 @@ pub mod output;
 pub mod handover;
 
 // Around the path
+pub mod apparmor;
 pub mod certificate;
 pub mod certificate_files;
 pub mod cli;

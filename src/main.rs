@@ -15,7 +15,9 @@ use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::dispatcher::Dispatcher;
 use audit_relay::handover::Folder;
 use audit_relay::install::{self, Failure};
-use audit_relay::{certificate_files, confine, diagnostics, doctor, host, output, privilege, status, sys};
+use audit_relay::{
+    apparmor, certificate_files, confine, diagnostics, doctor, host, output, privilege, status, sys,
+};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -80,6 +82,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return USAGE;
         }
     };
+    // What auditd starts reads nothing before it is in its profile.
+    let profile = auditd.map_or(Ok(()), |_| apparmor::enter());
     // Before root is given up: whose word the configuration is does not change with that.
     let starter = Uid::effective();
     let config = match read(&given, starter) {
@@ -89,10 +93,16 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return CONFIG;
         }
     };
-    relay(config, given, starter, auditd)
+    relay(config, given, starter, auditd, profile)
 }
 
-fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Dispatcher>) -> u8 {
+fn relay(
+    config: Config,
+    given: Options,
+    starter: Uid,
+    auditd: Option<Dispatcher>,
+    profile: Result<(), String>,
+) -> u8 {
     let signals = match control::take_signals(auditd.is_none()) {
         Ok(signals) => signals,
         Err(error) => {
@@ -101,6 +111,9 @@ fn relay(config: Config, given: Options, starter: Uid, auditd: Option<Dispatcher
         }
     };
     diagnostics::start(config.log, auditd.is_some());
+    if let Err(error) = profile {
+        log::warn!("{error}");
+    }
     let account = match privilege::reachable_account(config.user.as_deref()) {
         Ok(account) => account,
         Err(error) => {
@@ -270,6 +283,8 @@ fn attempt(options: &Options, name: &str) -> u8 {
     };
     let Some(attempt) = attempts::Attempt::find(name) else { return USAGE };
     let before = attempts::Before::now();
+    // As the relay does it, which goes on without it.
+    let _ = apparmor::enter();
     let confined = read(options, Uid::effective()).and_then(|config| {
         let account = privilege::account(config.user.as_deref())?;
         let confined = privilege::confine(&account)?;

@@ -37,6 +37,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("output/relp.rs", TLS),
     ("certificate.rs", &["std::fs", "std::io", "tokio", "nix", "crate::output", "crate::config"]),
     ("certificate_files.rs", &["tokio", "crate::output", "crate::config", "crate::control"]),
+    ("apparmor.rs", &["crate::", "std::net", "std::process", "std::thread", "tokio", "nix", "log::"]),
     ("guarded.rs", &["std::net", "tokio", "socket2", "log::"]),
     (
         "guarded.rs",

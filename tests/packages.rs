@@ -99,7 +99,7 @@ const CONTENT: [(&str, &str); 9] = [
     ("/usr/lib/tmpfiles.d/audit-relay.conf", "-rw-r--r--"),
     ("/usr/share/doc/audit-relay/examples/install-audit-rules", "-rwxr-xr-x"),
 ];
-const EXAMPLES: [&str; 14] = [
+const EXAMPLES: [&str; 15] = [
     "audit-relay.toml",
     "audit-relay-full.toml",
     "receivers/rsyslog/20-audit-tcp.conf",
@@ -113,7 +113,8 @@ const EXAMPLES: [&str; 14] = [
     "selinux/audit-relay.te",
     "selinux/audit-relay.fc",
     "selinux/audit-relay.if",
-    "apparmor/usr.sbin.audit-relay",
+    "apparmor/audit-relay",
+    "apparmor/auditd.service.d/apparmor.conf",
 ];
 
 #[test]
@@ -219,7 +220,7 @@ fn the_policies_compile() {
         text.contains("allow audit_relay_t auditd_t:unix_stream_socket {") && text.contains(" read "),
         "{text}"
     );
-    let profile = source("packaging/apparmor/usr.sbin.audit-relay");
+    let profile = source("packaging/apparmor/audit-relay");
     succeed(Command::new("apparmor_parser").args(["-Q", "-K"]).arg(profile));
 }
 

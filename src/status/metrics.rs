@@ -144,6 +144,7 @@ fn relay(page: &mut Page, r: &Report) {
         ("scopes", c.scopes),
         ("memory", c.memory),
         ("dumps", c.no_dumps),
+        ("apparmor", c.apparmor.ends_with("(enforce)")),
     ] {
         confined.at(&[("part", part)], u8::from(enforced));
     }

@@ -132,6 +132,7 @@ fn confined(now: &Report) -> String {
         (c.scopes, "signals"),
         (c.memory, "memory"),
         (c.no_dumps, "dumps"),
+        (c.apparmor.ends_with("(enforce)"), "AppArmor"),
     ]
     .into_iter()
     .filter_map(|(enforced, name)| enforced.then_some(name))

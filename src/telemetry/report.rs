@@ -164,6 +164,8 @@ pub struct Enforced {
     pub memory: bool,
     /// No core files, and no reading of this process's memory by its own account.
     pub no_dumps: bool,
+    /// AppArmor's profile and its mode, as `audit-relay (enforce)`; empty: none.
+    pub apparmor: String,
 }
 
 impl std::fmt::Display for Enforced {
@@ -179,7 +181,8 @@ impl std::fmt::Display for Enforced {
             word(self.scopes),
             word(self.memory),
             word(self.no_dumps)
-        )
+        )?;
+        if self.apparmor.is_empty() { Ok(()) } else { write!(f, ", AppArmor {}", self.apparmor) }
     }
 }
 
