@@ -182,7 +182,7 @@ fn auditd_settings(root: &Root, folder: &Path, version: Version) -> (Vec<String>
 /// Why auditd starts no plugin, whatever their configurations say.
 fn plugins_off(root: &Root, folder: &Path, version: Version) -> Option<String> {
     let file = folder.join("auditd.conf");
-    let text = std::fs::read_to_string(root.find(&file)).ok()?;
+    let text = fs::read_to_string(root.find(&file)).ok()?;
     let why = site::Settings::parse(&text, version).starts_no_plugins(version)?;
     Some(format!("{} {why}", file.display()))
 }

@@ -136,7 +136,7 @@ _audit__relay() {
                     return 0
                     ;;
                 --structured-data)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "meta origin time-quality audit" -- "${cur}"))
                     return 0
                     ;;
                 --enterprise-number)
@@ -428,7 +428,7 @@ _audit__relay() {
                     return 0
                     ;;
                 --structured-data)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "meta origin time-quality audit" -- "${cur}"))
                     return 0
                     ;;
                 --enterprise-number)
@@ -630,7 +630,7 @@ _audit__relay() {
                     return 0
                     ;;
                 --structured-data)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "meta origin time-quality audit" -- "${cur}"))
                     return 0
                     ;;
                 --enterprise-number)
@@ -968,7 +968,7 @@ _audit__relay() {
                     return 0
                     ;;
                 --structured-data)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "meta origin time-quality audit" -- "${cur}"))
                     return 0
                     ;;
                 --enterprise-number)

@@ -63,7 +63,10 @@ info\t''
 debug\t''"
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l hostname -d 'HOSTNAME of messages [default: this host\'s fully qualified name]' -r
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l app-name -d 'APP-NAME of messages [default: auditd]' -r
-complete -c audit-relay -n "__fish_audit_relay_needs_command" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r
+complete -c audit-relay -n "__fish_audit_relay_needs_command" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r -f -a "meta\t''
+origin\t''
+time-quality\t''
+audit\t''"
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l enterprise-number -d 'Your private enterprise number (IANA), for the element `audit`' -r
 complete -c audit-relay -n "__fish_audit_relay_needs_command" -l input -d 'Form of the input: auto, text, binary, binary-exact, binary-fixed [default: auto]' -r -f -a "auto\t''
 text\t''
@@ -166,7 +169,10 @@ info\t''
 debug\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l hostname -d 'HOSTNAME of messages [default: this host\'s fully qualified name]' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l app-name -d 'APP-NAME of messages [default: auditd]' -r
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r -f -a "meta\t''
+origin\t''
+time-quality\t''
+audit\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l enterprise-number -d 'Your private enterprise number (IANA), for the element `audit`' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand check" -l input -d 'Form of the input: auto, text, binary, binary-exact, binary-fixed [default: auto]' -r -f -a "auto\t''
 text\t''
@@ -271,7 +277,10 @@ info\t''
 debug\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l hostname -d 'HOSTNAME of messages [default: this host\'s fully qualified name]' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l app-name -d 'APP-NAME of messages [default: auditd]' -r
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r -f -a "meta\t''
+origin\t''
+time-quality\t''
+audit\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l enterprise-number -d 'Your private enterprise number (IANA), for the element `audit`' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand install" -l input -d 'Form of the input: auto, text, binary, binary-exact, binary-fixed [default: auto]' -r -f -a "auto\t''
 text\t''
@@ -391,7 +400,10 @@ info\t''
 debug\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l hostname -d 'HOSTNAME of messages [default: this host\'s fully qualified name]' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l app-name -d 'APP-NAME of messages [default: auditd]' -r
-complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r
+complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l structured-data -d 'Elements of structured data: meta, origin, time-quality, audit, or none [default: meta]' -r -f -a "meta\t''
+origin\t''
+time-quality\t''
+audit\t''"
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l enterprise-number -d 'Your private enterprise number (IANA), for the element `audit`' -r
 complete -c audit-relay -n "__fish_audit_relay_using_subcommand doctor" -l input -d 'Form of the input: auto, text, binary, binary-exact, binary-fixed [default: auto]' -r -f -a "auto\t''
 text\t''
