@@ -50,6 +50,13 @@ def chain(h, name, title):
     h.table(head, rows)
     h.say("Of a core:\n")
     h.table(["", "records/s", "audit-relay", "auditd, logs no", "auditd, logs yes", "relay's memory"], cores)
+    h.say("A bare read-format-write loop (`-- audit-loadgen floor-child --to {to}`) as the plugin, logs no:\n")
+    rows = []
+    for load in ("user", "exec"):
+        args = ["--load", load, "--rate", "100", "--duration", longer, "--runs", runs, "--write-logs", "no"]
+        report = h.kernel(f"{name}-{load}-100-floor", *BACKLOG, *args, "--", h.loadgen, "floor-child", "--to", "{to}")
+        rows.append([f"{load}, 100 events/s", _us(report, "auditd"), _us(report, "plugin"), number(report.median("relay_share_of_auditd"), 2)])
+    h.table(["load", "auditd", "loop", "share"], rows)
 
 
 def plugins(h, name, title):
