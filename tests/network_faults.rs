@@ -10,7 +10,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
 use live::Need;
@@ -196,4 +196,37 @@ fn a_name_that_cannot_be_looked_up_holds_up_nobody_else() {
     assert_eq!((exit.status, exit.number("/destinations/0/lost/drain_deadline")), (Some(75), 10), "{exit:?}");
     assert_eq!(exit.number("/destinations/1/sent"), 10);
     assert_all(serials(&bytes), 10);
+}
+
+/// Where nobody listens at a port that the kernel may also give to a client, a socket may meet itself: everything would be
+/// sent, and the receiver could not come back to its port.
+#[test]
+fn a_connection_never_meets_itself() {
+    in_a_network(|_| {
+        for (scheme, total) in [("tcp", 30), ("udp", 30)] {
+            // Two ports for all clients: every other socket gets the receiver's.
+            std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40001").unwrap();
+            let (relay, mut feed) =
+                Relay::to(&format!("{scheme}://127.0.0.1:40000")).options(&QUICK).by_hand();
+            feed_records(&mut feed, 0..total);
+            wait_until("it has tried often", || {
+                let report = relay.report();
+                assert!(scheme == "udp" || report["destinations"][0]["sent"] == 0, "{report}");
+                report["destinations"][0]["failures"].as_u64() >= Some(4)
+            });
+            std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "32768 60999").unwrap();
+            if scheme == "tcp" {
+                let listener = TcpListener::bind("127.0.0.1:40000").expect("the receiver's port is free");
+                let mut connection = accept(&listener);
+                feed.close();
+                assert_all(serials(&read_to_end(&mut connection)), total);
+                assert_eq!(relay.exit().number("/destinations/0/sent"), total as u64);
+            } else {
+                // What met a closed port is lost, as UDP is; no more than one an attempt.
+                drop(UdpSocket::bind("127.0.0.1:40000").expect("the receiver's port is free"));
+                drop(feed);
+                drop(relay);
+            }
+        }
+    });
 }

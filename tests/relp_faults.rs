@@ -267,6 +267,27 @@ fn a_full_window_that_is_never_answered_is_sent_again() {
     drop(silent);
 }
 
+/// Records that go on coming do not put off the end of one that answers nothing.
+#[test]
+fn a_receiver_that_answers_nothing_is_given_up_while_records_trickle_in() {
+    let (listener, url) = listen();
+    let (relay, mut feed) = relay_to(&url, &["--tcp-user-timeout", "1s"]);
+    let silent = Peer::open(accept(&listener));
+    let mut fed = 0;
+    while relay.report()["destinations"][0]["failures"].as_u64() != Some(1) {
+        assert!(fed < 120, "after {fed} records it is still waited for");
+        write_records(&mut feed, fed..fed + 1);
+        fed += 1;
+        // Well within the second.
+        thread::sleep(Duration::from_millis(250));
+    }
+    let mut second = Peer::open(accept(&listener));
+    feed.close();
+    assert_eq!(take_the_rest(&mut second), (0..fed).collect::<Vec<_>>());
+    assert_eq!(relay.exit().number("/destinations/0/sent"), fed as u64);
+    drop(silent);
+}
+
 /// Answers to what comes later do not stand for what came before.
 #[test]
 fn one_message_that_is_never_answered_holds_up_the_count_and_comes_again() {

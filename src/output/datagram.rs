@@ -29,6 +29,7 @@ use tokio::io::Interest;
 use tokio::net::{UdpSocket, UnixDatagram};
 
 use super::hand::Hand;
+use super::wire::not_ourselves;
 use crate::queue::Consumer;
 use crate::sys::{SEND_MANY, send_many};
 use crate::syslog::cut_message;
@@ -146,6 +147,7 @@ impl Datagram {
             setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
         }
         socket.connect(address).await?;
+        not_ourselves(socket.local_addr()?, socket.peer_addr()?)?;
         Ok(Self::Udp(socket))
     }
 

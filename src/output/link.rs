@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::datagram::Datagram;
 use super::hand::Hand;
@@ -18,10 +19,16 @@ use super::service::{Member, Replay, Service, Target, TlsSettings};
 use super::stdout::Stdout;
 use super::stream::Stream;
 use super::tls::{Material, Tls};
-use super::wire::{Wire, connect_tcp};
+use super::wire::{TcpOptions, Wire, connect_tcp};
 use crate::errand::{self, Answer};
 use crate::queue::Consumer;
 use crate::telemetry::DestinationCounters;
+
+/// How long the first address has to itself at most (RFC 8305 section 8: 250 ms).
+const ALONE: Duration = Duration::from_millis(250);
+
+/// Addresses of a name that are tried at a time. A name server may give thousands.
+const ADDRESSES: usize = 16;
 
 /// An open transport.
 #[derive(Debug)]
@@ -67,7 +74,8 @@ impl Link {
             | Target::Tls(host, port)
             | Target::Relp(host, port)
             | Target::Relps(host, port) => {
-                let socket = connect_any(look_up.ask(host, *port, limit).await?, service, limit).await?;
+                let socket =
+                    connect_any(look_up.ask(host, *port, limit).await?, service.into(), limit).await?;
                 let wire = match material {
                     None => Wire::Tcp(socket),
                     Some(material) => {
@@ -183,19 +191,36 @@ fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the name has no address")
 }
 
+/// Connects to the first of `addresses` that answers. Each has a moment to itself before the next is tried beside it (RFC
+/// 8305 section 5), so that dead ones cannot use up the time that the living one would need; `limit` is for all.
 async fn connect_any(
     addresses: Vec<SocketAddr>,
-    service: &Service,
+    options: TcpOptions,
     limit: Duration,
 ) -> io::Result<TcpStream> {
+    let ahead = ALONE.min(limit / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX));
+    let mut addresses = addresses.into_iter();
+    let mut tried = JoinSet::new();
     let mut last = no_address();
-    for address in addresses {
-        match within(limit, "connecting", connect_tcp(address, service)).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
+    let first = async {
+        loop {
+            let next = addresses.next();
+            let more = next.is_some();
+            if let Some(address) = next {
+                tried.spawn(connect_tcp(address, options));
+            }
+            tokio::select! {
+                answer = tried.join_next() => match answer {
+                    Some(Ok(Ok(socket))) => return Ok(socket),
+                    Some(Ok(Err(error))) => last = error,
+                    Some(Err(error)) => last = io::Error::other(error),
+                    None => return Err(last),
+                },
+                () = sleep(ahead), if more => {}
+            }
         }
-    }
-    Err(last)
+    };
+    within(limit, "connecting", first).await
 }
 
 /// Asks the system what may take long: a receiver's address, and its certificates' files. A question that hangs (a
@@ -205,6 +230,8 @@ async fn connect_any(
 pub(super) struct LookUp {
     asked: Option<Answer<io::Result<Vec<SocketAddr>>>>,
     loading: Option<Answer<Result<Material, String>>>,
+    /// Where among many addresses the next attempt begins.
+    turn: usize,
 }
 
 impl LookUp {
@@ -232,6 +259,8 @@ impl LookUp {
         }
     }
 
+    /// The addresses of `host`: those that it says first, up to [`ADDRESSES`], and others the next time if there are
+    /// more.
     async fn ask(&mut self, host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
@@ -244,22 +273,95 @@ impl LookUp {
                 none.insert(errand::begin("resolver", look_up)?)
             }
         };
-        let work = async { asked.await.map_err(io::Error::other)? };
-        let answer = within(limit, "looking the name up", work).await;
-        if answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return answer;
-        }
+        // Not `within`: that the resolver itself says it has timed out is an answer, and there is but one to a question.
+        let Ok(answer) = timeout(limit, asked).await else {
+            return Err(out_of_time("looking the name up", limit));
+        };
         self.asked = None;
-        answer
+        let addresses = answer.map_err(io::Error::other)??;
+        Ok(turned(addresses, &mut self.turn))
     }
 }
 
+/// [`ADDRESSES`] of `addresses` from `turn` on, which moves on, if there are more.
+fn turned(mut addresses: Vec<SocketAddr>, turn: &mut usize) -> Vec<SocketAddr> {
+    if addresses.len() > ADDRESSES {
+        let from = *turn % addresses.len();
+        addresses.rotate_left(from);
+        addresses.truncate(ADDRESSES);
+        *turn = from + ADDRESSES;
+    }
+    addresses
+}
+
+fn out_of_time(what: &str, limit: Duration) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("{what} took more than {} s (connect-timeout)", limit.as_secs_f32()),
+    )
+}
+
 async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("{what} took more than {} s (connect-timeout)", limit.as_secs_f32()),
-        )),
+    timeout(limit, work).await.unwrap_or_else(|_| Err(out_of_time(what, limit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_addresses_are_taken_as_they_are_and_many_by_turns() {
+        let of =
+            |count: u8| -> Vec<SocketAddr> { (0..count).map(|last| ([10, 0, 0, last], 1).into()).collect() };
+        let mut turn = 0;
+        assert_eq!((turned(of(16), &mut turn), turn), (of(16), 0));
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let some = turned(of(40), &mut turn);
+            assert_eq!(some.len(), ADDRESSES);
+            seen.extend(some);
+        }
+        seen.truncate(40);
+        assert_eq!(seen, of(40));
+        assert!(turned(Vec::new(), &mut turn).is_empty());
+    }
+
+    /// Fifteen of sixteen addresses never answer. One after the other, each with the limit to itself, they would take fifteen
+    /// times as long.
+    #[tokio::test]
+    async fn dead_addresses_do_not_use_up_the_time_of_the_living() {
+        // A listener whose queue is full: the kernel drops what comes to it.
+        let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        deaf.listen(0).unwrap();
+        let dead = deaf.local_addr().unwrap().as_socket().unwrap();
+        let _filling = std::net::TcpStream::connect(dead).unwrap();
+        let options = TcpOptions::from(&Service::default());
+        let limit = Duration::from_secs(2);
+        let alone = connect_any(vec![dead], options, Duration::from_millis(300)).await;
+        assert_eq!(alone.unwrap_err().kind(), io::ErrorKind::TimedOut, "it is deaf");
+
+        let living = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = living.local_addr().unwrap();
+        let addresses = std::iter::repeat_n(dead, ADDRESSES - 1).chain([address]).collect();
+        let found = timeout(limit * 4, connect_any(addresses, options, limit)).await;
+        let found = found.expect("the limit is for all").unwrap();
+        assert_eq!(found.peer_addr().unwrap(), address);
+
+        let gone = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = connect_any(vec![gone(), gone()], options, limit).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn the_resolvers_own_time_out_is_an_answer() {
+        let (answer, asked) = tokio::sync::oneshot::channel();
+        assert!(answer.send(Err(io::ErrorKind::TimedOut.into())).is_ok());
+        let mut look_up = LookUp { asked: Some(asked), ..LookUp::default() };
+        let limit = Duration::from_secs(9);
+        let error = look_up.ask("receiver.invalid", 1, limit).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // The next asks anew, and does not wait for an answer that has been given.
+        assert!(look_up.asked.is_none());
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::unix::AsyncFd;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hand::Hand;
 use super::service::Service;
@@ -54,6 +54,8 @@ pub(super) struct Relp {
     /// Position up to which the receiver has answered.
     acknowledged: u64,
     patience: Duration,
+    /// Since when a message waits for an answer without any other's having come; not if none waits.
+    waiting_since: Option<Instant>,
     timer: AsyncFd<Timer>,
     /// Our `close` is sent; its number.
     closing: Option<u32>,
@@ -90,6 +92,7 @@ impl Relp {
             out: BytesMut::with_capacity(WRITE_BYTES + WRITE_BYTES / 4),
             acknowledged: 0,
             patience: service.tcp_user_timeout,
+            waiting_since: None,
             timer: Timer::new()?,
             closing: None,
             closed: false,
@@ -171,6 +174,9 @@ impl Relp {
                     if let Err(error) = self.listen(&mut answered) {
                         return Poll::Ready(Err(error));
                     }
+                    if answered {
+                        self.waiting_since = (self.window.unanswered() > 0).then(Instant::now);
+                    }
                     // A receiver may say that it closes, and leave the connection open.
                     if self.closed && !answered {
                         return Poll::Ready(Err(closed_by_receiver()));
@@ -251,7 +257,13 @@ impl Relp {
                 }
             }
             hand.advance(end - start, true, consumer, counters);
+            self.waiting_since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// When a receiver that does not answer is given up. What goes on being written to it does not put that off.
+    fn limit(&self) -> Instant {
+        self.waiting_since.unwrap_or_else(Instant::now) + self.patience
     }
 
     /// Sends everything in `hand`; what is sent stays there until it is answered.
@@ -274,7 +286,7 @@ impl Relp {
                 // Nothing could be added, and there is no answer to wait for.
                 return Err(refuses_all());
             }
-            let (patience, waiting) = (self.patience, self.window.unanswered());
+            let (patience, limit, waiting) = (self.patience, self.limit(), self.window.unanswered());
             let forward = poll_fn(|cx| {
                 let answers = self.poll_answers(cx);
                 if let Poll::Ready(Err(error)) = answers {
@@ -286,7 +298,7 @@ impl Relp {
                     Poll::Ready(Ok(false)) | Poll::Pending => answers,
                 }
             });
-            timeout(patience, forward).await.map_err(|_| silent(patience))??;
+            timeout_at(limit, forward).await.map_err(|_| silent(patience))??;
             self.settle(hand, consumer, counters);
             let answers = waiting.saturating_sub(self.window.unanswered());
             if answers > 0 && self.out.is_empty() && self.must_wait_for_room() {
@@ -317,7 +329,8 @@ impl Relp {
         if self.window.unanswered() == 0 {
             return poll_fn(|cx| self.poll_answers(cx)).await;
         }
-        timeout(patience, poll_fn(|cx| self.poll_answers(cx))).await.map_err(|_| silent(patience))??;
+        let limit = self.limit();
+        timeout_at(limit, poll_fn(|cx| self.poll_answers(cx))).await.map_err(|_| silent(patience))??;
         if self.window.unanswered() > 0 {
             self.wire.acknowledge_now();
         }

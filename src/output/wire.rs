@@ -30,16 +30,53 @@ pub(super) enum Wire {
 }
 
 /// Connects to `address`. The caller limits the time.
-pub(super) async fn connect_tcp(address: SocketAddr, service: &Service) -> io::Result<TcpStream> {
+///
+/// # Errors
+/// As connect(2), and if there was nobody but ourselves to connect to.
+pub(super) async fn connect_tcp(address: SocketAddr, options: TcpOptions) -> io::Result<TcpStream> {
     let socket = TcpStream::connect(address).await?;
+    if let Err(error) = not_ourselves(socket.local_addr()?, socket.peer_addr()?) {
+        // Reset, not closed: the port would be taken for another minute (TIME_WAIT).
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        return Err(error);
+    }
     // We batch ourselves; with Nagle's algorithm the last batch would wait for an acknowledgement.
     socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
-    options.set_tcp_user_timeout(Some(service.tcp_user_timeout))?;
-    options.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(service.tcp_keepalive).with_interval(KEEPALIVE_INTERVAL),
+    let socket_options = SockRef::from(&socket);
+    socket_options.set_tcp_user_timeout(Some(options.user_timeout))?;
+    socket_options.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(options.keepalive).with_interval(KEEPALIVE_INTERVAL),
     )?;
     Ok(socket)
+}
+
+/// What a TCP connection is given besides an address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TcpOptions {
+    user_timeout: Duration,
+    keepalive: Duration,
+}
+
+impl From<&Service> for TcpOptions {
+    fn from(service: &Service) -> Self {
+        Self { user_timeout: service.tcp_user_timeout, keepalive: service.tcp_keepalive }
+    }
+}
+
+/// Where nobody listens at a port from which the kernel also takes those of clients (`net.ipv4.ip_local_port_range`),
+/// a socket may be given that very port and so be its own peer: RFC 9293 section 3.5 has two ends open at once, and these
+/// two are one. It would take everything, acknowledge it, and keep the receiver from coming back.
+///
+/// # Errors
+/// The socket's two ends are the same.
+pub(super) fn not_ourselves(local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
+    if local == peer {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "nobody listens there (the connection had met itself)",
+        ));
+    }
+    Ok(())
 }
 
 fn poll_read_plain(
