@@ -453,6 +453,7 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
         say(&format!("left: {left}"));
     }
     if ground.found.settings != State::Absent
+        && !removal.left.iter().any(|left| left.starts_with(DEFAULT_FILE))
         && !removal.then.iter().any(|change| change.path == Path::new(DEFAULT_FILE))
     {
         say(&format!("left: {DEFAULT_FILE}"));

@@ -99,7 +99,7 @@ const CONTENT: [(&str, &str); 9] = [
     ("/usr/lib/tmpfiles.d/audit-relay.conf", "-rw-r--r--"),
     ("/usr/share/doc/audit-relay/examples/install-audit-rules", "-rwxr-xr-x"),
 ];
-const EXAMPLES: [&str; 15] = [
+const EXAMPLES: [&str; 16] = [
     "audit-relay.toml",
     "audit-relay-full.toml",
     "receivers/rsyslog/20-audit-tcp.conf",
@@ -113,6 +113,7 @@ const EXAMPLES: [&str; 15] = [
     "selinux/audit-relay.te",
     "selinux/audit-relay.fc",
     "selinux/audit-relay.if",
+    "selinux/audit-receiver.te",
     "apparmor/audit-relay",
     "apparmor/auditd.service.d/apparmor.conf",
 ];
@@ -214,6 +215,15 @@ fn the_policies_compile() {
             .arg(source("packaging/selinux/audit-relay.fc")),
     );
     assert!(fs::metadata(&packaged).unwrap().len() > 1000);
+    let receiver = source("packaging/selinux/audit-receiver.te");
+    succeed(
+        Command::new("checkmodule")
+            .args(["-M", "-m", "-o"])
+            .arg(dir.path().join("audit-receiver.mod"))
+            .arg(receiver),
+    );
+    // Seen in enforcing mode: without it auditd's SIGHUP does not reach the relay's account.
+    assert!(fs::read_to_string(&policy).unwrap().contains("allow auditd_t self:capability kill;"));
     // Whoever reads it, standard input has auditd's type: without this line the relay dies ten times and is given up.
     let text = fs::read_to_string(&policy).unwrap();
     assert!(
