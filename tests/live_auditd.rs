@@ -406,6 +406,7 @@ on_both! {
     host_relay_has_no_privilege newest_relay_has_no_privilege: has_no_privilege;
     host_reload_under_load newest_reload_under_load: reload_under_load;
     host_reload_while_the_receiver_is_away newest_reload_while_the_receiver_is_away: reload_while_the_receiver_is_away;
+    host_name_turned_on_by_a_reload newest_name_turned_on_by_a_reload: name_turned_on_by_a_reload;
     host_stop_under_load newest_stop_under_load: stop_under_load;
     host_stranger_cannot_stop_it newest_stranger_cannot_stop_it: stranger_cannot_stop_it;
     host_killed_relay_is_replaced newest_killed_relay_is_replaced: killed_relay_is_replaced;
@@ -581,6 +582,32 @@ fn reload_while_the_receiver_is_away(system: System) {
     assert!(away.iter().all(|m| m.pid == first.to_string()), "written by the first relay");
     assert_eq!(messages.last().unwrap().pid, second.to_string());
     rig.report().check_sum();
+}
+
+/// auditd finds out its own name when it starts, and not when a reload asks for it (seen from 2.8.5 to 4.2.1): then it writes
+/// `node=(null)`. Those are this machine's records all the same.
+fn name_turned_on_by_a_reload(system: System) {
+    let Some(mut rig) = Rig::start(PLAIN(system), Inlet::TcpOctet) else {
+        return;
+    };
+    rig.settle("live-before-reload");
+    let file = rig.dir.path().join("etc/auditd.conf");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("name_format = NONE", "name_format = HOSTNAME")).unwrap();
+    rig.auditd.signal(Signal::SIGHUP);
+    let named = || {
+        user_message("op=is-there-a-name");
+        String::from_utf8_lossy(&rig.auditd.log()).contains("\nnode=")
+    };
+    assert!(wait_until(Duration::from_secs(10), named), "auditd did not reload");
+    rig.settle("live-after-reload");
+    rig.auditd.stop();
+    let expected = rig.expected();
+    let messages = rig.rsyslogd.wait_for(expected.len(), Duration::from_secs(10));
+    assert_same(&texts(&messages), &expected);
+    assert!(messages.iter().any(|m| m.text().starts_with("node=")), "no record with a name");
+    let others: Vec<_> = messages.iter().filter(|m| m.host != HOST).collect();
+    assert_eq!(others.len(), 0, "taken for another machine's: {:?}", others.first());
 }
 
 /// auditd is stopped while records pour in. What is still in its own queue it throws away; what it has given

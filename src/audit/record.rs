@@ -68,7 +68,8 @@ pub struct Record<'a> {
     /// True where `text` lacks the words `type=TYPE msg=` that the string form has.
     pub needs_prefix: bool,
     /// Value of the leading `node=`, as written by the machine that the record comes from. `None` where there is none, or
-    /// `(null)`: from 4.2 on an auditd that looked its name up has forgotten it after a reload (seen on 4.2.1 and 4.2.2).
+    /// `(null)`: what auditd writes when a reload has turned `name_format` on (seen from 2.8.5 to 4.2.1), and from 4.2 on
+    /// after every reload.
     pub node: Option<&'a [u8]>,
     /// `None` where the text names no type.
     pub kind: Option<Kind<'a>>,

@@ -241,8 +241,8 @@ fn steady(daemon: &Daemon, what: &Watch<'_>, end: Instant) -> Result<u32, String
     }
 }
 
-/// What an auditd does that a reload has left without any plugin: 3.1.5 starts none any more, 3.0.9, 4.0.5 and 4.1.0 start it
-/// and give it nothing.
+/// What an auditd does that a reload has left without any plugin: it starts none any more (seen on 3.0.9), or starts one and
+/// gives it nothing (3.0.9, 4.0.5, 4.1.0, 4.1.4).
 fn not_fed(daemon: &Daemon) -> String {
     format!(
         "auditd {} feeds no plugin any more once a reload has ended its last one, until it is restarted; if it had one \

@@ -121,7 +121,8 @@ pub(super) const TRAPS: &[Trap] = &[
         find: |m| {
             let Ok(settings) = &m.site.settings else { return Vec::new() };
             when(settings.name_format() == NameFormat::None, || {
-                note("name_format is NONE", format!("in {AUDITD_CONF}: {}; then {RELOAD}", named(m)))
+                // Not by a reload: auditd of every version finds its name out when it starts.
+                note("name_format is NONE", format!("in {AUDITD_CONF}: {}; then {RESTART}", named(m)))
             })
         },
     },
