@@ -564,6 +564,39 @@ fn a_removed_destination_that_is_dead_is_given_up_and_accounted_for() {
     assert_eq!(relay.exit_after_reload().status, Some(0));
 }
 
+/// What a removed destination still has to deliver holds up no end: not the one that a second signal asks for, and not
+/// the `drain-timeout` that holds by then.
+#[test]
+fn a_removed_destination_holds_up_no_end() {
+    const DONE: &str = "the configuration was read again";
+    for (drain, signals) in [("1min", 2), ("300ms", 1)] {
+        let (alive, port) = (Sink::unix(), ClosedPort::new());
+        let dir = temp_dir();
+        let file = dir.path().join("relay.toml");
+        let with = |drain: &str, urls: &[&str]| format!("drain-timeout = \"{drain}\"\nto = {urls:?}\n");
+        write_config(&file, &with("1min", &[&format!("tcp://{}", port.address()), &alive.url]));
+        let (relay, mut feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
+        (0..5).for_each(|number| feed.write(&line(number, 0)));
+        alive.wait_for(5);
+        reload(&relay, &file, &with("1min", &[&alive.url]), DONE);
+        relay.wait_for("/destinations/0/in_flight", 5);
+        if signals == 1 {
+            reload(&relay, &file, &with(drain, &[&alive.url]), DONE);
+        }
+        let begun = Instant::now();
+        relay.signal(Signal::SIGTERM);
+        if signals == 2 {
+            wait_until("the drain has begun", || relay.report()["input_state"] == "draining");
+            assert_eq!(relay.report()["destinations"][0]["in_flight"], 5);
+            relay.signal(Signal::SIGTERM);
+        }
+        // Has a deadline, which is shorter than a minute.
+        let exit = relay.exit_after_reload();
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert_eq!((exit.status, exit.number("/destinations/0/lost/removed")), (Some(0), 5), "{exit:?}");
+    }
+}
+
 #[test]
 fn sigusr1_writes_the_accounting_and_changes_nothing() {
     for kind in EVERY_AUDITD {
