@@ -160,6 +160,10 @@ impl Batch {
             entry.end -= shift;
         }
         self.records = self.entries.iter().filter(|entry| entry.is_record()).count() as u64;
+        if self.records == self.entries.len() as u64 {
+            // With the last notice its news is out. Where one is left, rather twice than never.
+            (self.announced, self.announced_skipped) = (Gap::default(), 0);
+        }
         bytes
     }
 
@@ -277,7 +281,11 @@ mod tests {
             batch.bytes.extend_from_slice(text.as_bytes());
             batch.end_message(stamp(7), is_record);
         }
+        (batch.announced.records, batch.announced_skipped) = (5, 6);
+        assert_eq!(batch.drop_front(0), 0);
+        assert_eq!((batch.announced.records, batch.announced_skipped), (5, 6), "its notice is still there");
         assert_eq!(batch.drop_front(2), 9);
+        assert_eq!((batch.announced.records, batch.announced_skipped), (0, 0));
         assert_eq!((batch.message(0), batch.records(), batch.entries().len()), (&b"three"[..], 1, 1));
         assert_eq!(batch.drop_front(0), 0);
         assert_eq!(batch.drop_front(1), 5);

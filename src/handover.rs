@@ -10,8 +10,10 @@
 //!
 //! ```text
 //! file    = MAGIC section* END
-//! section = 'S' u32 length, destination's key, then message*
-//! message = 'R' (record) or 'N' (notice), u64 ms (all ones: no stamp), u32 serial, u32 length, bytes
+//! section = 'S' u32 length, destination's key, then (message* gap?)*
+//! message = 'R' (record) or 'N' (notice), stamp, u32 length, bytes
+//! gap     = 'A', what notices among the messages before it announce: u64 records, first and last stamp, u64 skipped bytes
+//! stamp   = u64 ms (all ones: no stamp), u32 serial
 //! ```
 //!
 //! Numbers are in the machine's byte order: the file never leaves it.
@@ -31,7 +33,7 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::audit::Stamp;
-use crate::batch::{BATCH_BYTES, Batch};
+use crate::batch::{BATCH_BYTES, Batch, Gap};
 use crate::guarded::{self, Fault};
 use crate::telemetry::{DestinationCounters, Reason};
 
@@ -50,6 +52,9 @@ const LONGEST_KEY: u32 = 64 << 10;
 
 /// Each takes the memory of a batch.
 const MOST_KEYS: usize = 256;
+
+/// More than any notice announces, and far from what the numbers can hold.
+const MOST_ANNOUNCED: u64 = 1 << 40;
 
 /// Names in the folder.
 const LOCK: &str = "lock";
@@ -381,25 +386,41 @@ fn write(out: &mut impl Write, estate: &mut Vec<Left>, mut room: u64) -> io::Res
         out.write_all(&length(key.len())?.to_ne_bytes())?;
         out.write_all(key)?;
         for batch in &left.batches {
-            // 17 bytes stand before each message.
-            let bytes = (batch.bytes.len() + 17 * batch.entries().len()) as u64;
+            // 17 bytes stand before each message; what is announced has 41.
+            let bytes = (batch.bytes.len() + 17 * batch.entries().len() + 41) as u64;
             if bytes > room {
                 break;
             }
             room -= bytes;
             for (at, entry) in batch.entries().iter().enumerate() {
                 let message = batch.message(at);
-                let stamp = entry.stamp();
                 out.write_all(if entry.is_record() { b"R" } else { b"N" })?;
-                out.write_all(&stamp.map_or(u64::MAX, |stamp| stamp.ms).to_ne_bytes())?;
-                out.write_all(&stamp.map_or(0, |stamp| stamp.serial).to_ne_bytes())?;
+                write_stamp(out, entry.stamp())?;
                 out.write_all(&length(message.len())?.to_ne_bytes())?;
                 out.write_all(message)?;
+            }
+            let (announced, skipped) = (batch.announced, batch.announced_skipped);
+            if announced.records > 0 || skipped > 0 {
+                out.write_all(b"A")?;
+                out.write_all(&announced.records.to_ne_bytes())?;
+                write_stamp(out, announced.first)?;
+                write_stamp(out, announced.last)?;
+                out.write_all(&skipped.to_ne_bytes())?;
             }
             left.written += 1;
         }
     }
     out.write_all(&[END])
+}
+
+fn write_stamp(out: &mut impl Write, stamp: Option<Stamp>) -> io::Result<()> {
+    out.write_all(&stamp.map_or(u64::MAX, |stamp| stamp.ms).to_ne_bytes())?;
+    out.write_all(&stamp.map_or(0, |stamp| stamp.serial).to_ne_bytes())
+}
+
+fn read_stamp(from: &mut impl Read) -> io::Result<Option<Stamp>> {
+    let (ms, serial) = (u64::from_ne_bytes(bytes(from)?), u32::from_ne_bytes(bytes(from)?));
+    Ok((ms != u64::MAX).then_some(Stamp { ms, serial }))
 }
 
 fn length(bytes: usize) -> io::Result<u32> {
@@ -433,8 +454,7 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
                 found.push(Legacy { key, batches: Vec::new() });
             }
             b'R' | b'N' => {
-                let ms = u64::from_ne_bytes(bytes(from)?);
-                let serial = u32::from_ne_bytes(bytes(from)?);
+                let stamp = read_stamp(from)?;
                 let length = u32::from_ne_bytes(bytes(from)?);
                 if length == 0 || length > LONGEST_MESSAGE {
                     return Err(broken("a message has an impossible length"));
@@ -450,9 +470,20 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
                     let start = batch.bytes.len();
                     batch.bytes.resize(start + length, 0);
                     from.read_exact(&mut batch.bytes[start..])?;
-                    let stamp = (ms != u64::MAX).then_some(Stamp { ms, serial });
                     batch.end_message(stamp, kind == b'R');
                 }
+            }
+            b'A' => {
+                let batch = found.last_mut().and_then(|section| section.batches.last_mut());
+                let batch = batch.ok_or_else(|| broken("a gap belongs to nobody"))?;
+                let records = u64::from_ne_bytes(bytes(from)?);
+                let (first, last) = (read_stamp(from)?, read_stamp(from)?);
+                let skipped = u64::from_ne_bytes(bytes(from)?);
+                if records > MOST_ANNOUNCED || skipped > MOST_ANNOUNCED {
+                    return Err(broken("a gap is impossibly wide"));
+                }
+                batch.announced.merge(Gap { records, first, last });
+                batch.announced_skipped += skipped;
             }
             _ => return Err(broken("it is damaged")),
         }
@@ -517,6 +548,26 @@ mod tests {
         assert!(folder.take(&lock).unwrap().is_empty(), "taken once");
     }
 
+    /// Whoever drops an inherited batch has to announce anew what its notices say.
+    #[test]
+    fn what_notices_announce_is_known_to_the_next_one() {
+        let stamp = |serial| Some(Stamp { ms: 7, serial });
+        let mut estate = vec![];
+        for (records, skipped) in [(3, 0), (0, 0), (2, 9)] {
+            let mut batch = batch(&["a", "b", "notice"]);
+            batch.announced = Gap { records, first: stamp(1).filter(|_| records == 3), last: stamp(5) };
+            batch.announced_skipped = skipped;
+            estate.push(batch);
+        }
+        let counters = DestinationCounters::new("k".to_owned());
+        let mut left = vec![Left { key: "k".to_owned(), counters, batches: estate, written: 0 }];
+        let mut out = Vec::new();
+        write(&mut out, &mut left, u64::MAX).unwrap();
+        let back = &read(&mut &out[..]).unwrap()[0].batches[0];
+        assert_eq!(back.announced, Gap { records: 5, first: stamp(1), last: stamp(5) });
+        assert_eq!((back.announced_skipped, back.records()), (9, 6));
+    }
+
     #[test]
     fn what_finds_no_room_is_lost_and_counted() {
         let estate = Estate::default();
@@ -527,7 +578,7 @@ mod tests {
         let mut left = estate.left();
         left[0].batches.push(batch(&["two"]));
         let mut out = Vec::new();
-        write(&mut out, &mut left, 20).unwrap();
+        write(&mut out, &mut left, 61).unwrap();
         assert_eq!((left[0].written, read(&mut &out[..]).unwrap()[0].records()), (1, 1));
     }
 
@@ -600,6 +651,12 @@ mod tests {
             ([section(0), message(LONGEST_MESSAGE + 1)].concat(), "impossible length"),
             ([section(0), message(0)].concat(), "impossible length"),
             (message(1), "belongs to nobody"),
+            ([&section(0)[..], b"A"].concat(), "belongs to nobody"),
+            (
+                [&section(0)[..], &message(1), b"x", b"A", &(MOST_ANNOUNCED + 1).to_ne_bytes(), &[0; 32]]
+                    .concat(),
+                "impossibly wide",
+            ),
             (b"X".to_vec(), "it is damaged"),
         ] {
             let error = read(&mut &[MAGIC, &bytes[..]].concat()[..]).unwrap_err();

@@ -53,6 +53,8 @@ pub struct Lane {
     skipped: u64,
     /// Records that the output lost one by one and that a notice has named.
     told_one_by_one: u64,
+    /// The record that is being given out waits for room here.
+    lacks_one: bool,
     counters: Arc<DestinationCounters>,
 }
 
@@ -143,6 +145,7 @@ impl Lane {
             gap: Gap::default(),
             skipped: 0,
             told_one_by_one: 0,
+            lacks_one: false,
             counters,
         }
     }
@@ -341,12 +344,7 @@ impl Ingest {
             if self.shared.give_up.load(Ordering::Acquire) {
                 break Ok(());
             }
-            while let Ok(reload) = self.reloads.try_recv() {
-                self.reload(reload);
-            }
-            if self.shared.has_statistics.load(Ordering::Relaxed) {
-                self.say_statistics();
-            }
+            self.heed();
             held = echo.as_mut().and_then(|echo| echo.rest(Instant::now()));
             if held.is_none() {
                 let now = now_ms();
@@ -360,6 +358,19 @@ impl Ingest {
         ended();
         self.decode(&mut decoder, &mut echo, &mut input, true).await;
         self.finish().await;
+    }
+
+    /// Does what the control side has asked for. True if the lanes may be others now.
+    fn heed(&mut self) -> bool {
+        let mut reloaded = false;
+        while let Ok(reload) = self.reloads.try_recv() {
+            self.reload(reload);
+            reloaded = true;
+        }
+        if self.shared.has_statistics.load(Ordering::Relaxed) {
+            self.say_statistics();
+        }
+        reloaded
     }
 
     /// Appends what the control side has to say in the stream.
@@ -432,12 +443,7 @@ impl Ingest {
         ended: bool,
     ) {
         let (now, moment) = (now_ms(), Instant::now());
-        let clock = self.shared.clock();
-        for lane in &mut self.lanes {
-            lane.encoder.set_time_quality(clock);
-            lane.encoder.limit_size(lane.counters.size_limit());
-            lane.producer.set_moment(moment);
-        }
+        self.tell_lanes(moment);
         let mut at = 0;
         let pending = input.pending();
         if !pending.is_empty() {
@@ -461,19 +467,9 @@ impl Ingest {
                             }
                         }
                         for at in 0..self.lanes.len() {
-                            while self.lanes[at].would_wait(&record) {
-                                // The others' records do not wait with it.
-                                for lane in &mut self.lanes {
-                                    lane.push_or_ask();
-                                }
-                                if self.shared.give_up.load(Ordering::Acquire)
-                                    || self.shared.stop.load(Ordering::Acquire)
-                                {
-                                    break;
-                                }
-                                if self.lanes[at].would_wait(&record) {
-                                    pause(&self.waker).await;
-                                }
+                            if self.lanes[at].would_wait(&record) {
+                                self.append_waiting(at, &record, now, own).await;
+                                break;
                             }
                             self.lanes[at].append(&record, now, &self.shared);
                             if own {
@@ -507,6 +503,47 @@ impl Ingest {
         }
         input.consume(at);
         self.shared.form.store(decoder.form() as u8, Ordering::Relaxed);
+    }
+
+    /// Tells the lanes what may have changed since the last records.
+    fn tell_lanes(&mut self, now: Instant) {
+        let clock = self.shared.clock();
+        for lane in &mut self.lanes {
+            lane.encoder.set_time_quality(clock);
+            lane.encoder.limit_size(lane.counters.size_limit());
+            lane.producer.set_moment(now);
+        }
+    }
+
+    /// Gives the record to the lanes from `from` on, to each as soon as it has room; those before have it. The control
+    /// side is heeded meanwhile: a reload may be what ends the wait. Lanes that it takes out do without the record, and
+    /// new ones begin behind it.
+    async fn append_waiting(&mut self, from: usize, record: &Record<'_>, now: u64, own: bool) {
+        self.lanes[from..].iter_mut().for_each(|lane| lane.lacks_one = true);
+        loop {
+            let stops =
+                self.shared.give_up.load(Ordering::Acquire) || self.shared.stop.load(Ordering::Acquire);
+            for lane in self.lanes.iter_mut().filter(|lane| lane.lacks_one) {
+                if stops || !lane.would_wait(record) {
+                    lane.append(record, now, &self.shared);
+                    lane.batch.echoes |= own;
+                    lane.lacks_one = false;
+                }
+            }
+            if !self.lanes.iter().any(|lane| lane.lacks_one) {
+                return;
+            }
+            // What the others have does not wait with it.
+            let mut has_room = false;
+            for lane in &mut self.lanes {
+                has_room |= lane.push_or_ask() && lane.lacks_one;
+            }
+            if self.heed() {
+                self.tell_lanes(Instant::now());
+            } else if !has_room {
+                pause(&self.waker).await;
+            }
+        }
     }
 
     /// The records of the relay's own calls are passed on like all others: who could make a record look like one must
@@ -543,7 +580,7 @@ impl Ingest {
             }
         }
         for mut lane in old.into_iter().flatten() {
-            lane.counters.end(forwarded);
+            lane.counters.end(forwarded - u64::from(lane.lacks_one));
             // Its output goes on until the queue is empty or its drain time is over. This thread does not
             // wait for it: a batch that finds no room is lost, and counted.
             if !lane.batch.is_empty() && !lane.producer.push(&mut lane.batch) {

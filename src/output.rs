@@ -432,11 +432,17 @@ impl Output {
             if let Some(better) = self.better(at).await {
                 return Served::Leave(Some(better));
             }
-            if news.has_changed().is_ok_and(|changed| changed) {
-                news.mark_unchanged();
-                if self.take_up_service() || self.has_new_certificates(at, link).await {
-                    return Served::Leave(None);
+            match news.has_changed() {
+                Ok(true) => {
+                    news.mark_unchanged();
+                    if self.take_up_service() || self.has_new_certificates(at, link).await {
+                        return Served::Leave(None);
+                    }
                 }
+                Ok(false) => {}
+                // Out of the configuration. What was said before and not heeded yet is of no more use, but would be
+                // heard again and again.
+                Err(_) => listens = false,
             }
             self.hand.gather(&consumer);
             if !self.hand.is_empty() {

@@ -47,6 +47,8 @@ pub struct Pipeline {
     waker: Arc<Notify>,
     reloads: Sender<Reload>,
     active: Vec<Active>,
+    /// Destinations that a reload has removed, for as long as they deliver what is left.
+    removed: Vec<Expiry>,
     /// What outputs leave at the end; `None`: nothing is handed over.
     estate: Option<Estate>,
     /// Set to true once outputs may begin.
@@ -72,8 +74,29 @@ struct Active {
     counters: Arc<DestinationCounters>,
     /// Tells the outputs how to serve it, and to read their certificates again.
     service: watch::Sender<Service>,
-    /// Set to when, and as what, its undelivered records are to be given up.
-    expiry: watch::Sender<Option<(Instant, Reason)>>,
+    expiry: Expiry,
+}
+
+/// Tells outputs when, and as what, their undelivered records are to be given up.
+#[derive(Debug)]
+struct Expiry(watch::Sender<Option<(Instant, Reason)>>);
+
+impl Expiry {
+    /// Not later than `deadline`. The reason is that of the first time.
+    fn bring_forward(&self, deadline: Instant, reason: Reason) {
+        self.0.send_if_modified(|value| {
+            let sooner = value.is_none_or(|(before, _)| deadline < before);
+            if sooner {
+                *value = Some((deadline, value.map_or(reason, |(_, first)| first)));
+            }
+            sooner
+        });
+    }
+
+    /// True once the outputs have ended.
+    fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 impl Pipeline {
@@ -101,6 +124,7 @@ impl Pipeline {
             waker,
             reloads,
             active: Vec::new(),
+            removed: Vec::new(),
             estate: hands_over.then(Estate::default),
             gate: watch::Sender::new(false),
             outputs: JoinSet::new(),
@@ -182,7 +206,7 @@ impl Pipeline {
             consumer,
             counters: Arc::clone(&counters),
             service,
-            expiry,
+            expiry: Expiry(expiry),
         };
         self.active.push(active);
         self.telemetry.destinations.push(Arc::clone(&counters));
@@ -343,10 +367,11 @@ impl Pipeline {
                 None => lanes.push(NextLane::New(Box::new(self.open(config, destination)))),
             }
         }
-        for active in old.into_iter().flatten() {
-            // Its task goes on until the queue is empty or the time is over.
-            let _ = active.expiry.send(Some((Instant::now() + config.drain_timeout, Reason::Removed)));
-        }
+        // Their outputs go on until the queue is empty or the time is over; those of earlier reloads have no more of it.
+        self.removed.retain(|expiry| !expiry.is_over());
+        self.removed.extend(old.into_iter().flatten().map(|active| active.expiry));
+        let deadline = Instant::now() + config.drain_timeout;
+        self.removed.iter().for_each(|expiry| expiry.bring_forward(deadline, Reason::Removed));
         // There is room: this is the only sender.
         let _ = self.reloads.try_send(Reload { lanes, drop_eoe: config.drop_eoe });
         self.wake_ingest();
@@ -360,17 +385,10 @@ impl Pipeline {
         self.wake_ingest();
     }
 
-    /// Tells the outputs when to give up.
+    /// Tells the outputs when to give up, those of removed destinations too: the end waits for them all.
     pub fn set_deadline(&self, deadline: Instant) {
-        for active in &self.active {
-            active.expiry.send_if_modified(|value| {
-                let sooner = value.is_none_or(|(now, _)| deadline < now);
-                if sooner {
-                    *value = Some((deadline, Reason::DrainDeadline));
-                }
-                sooner
-            });
-        }
+        let all = self.active.iter().map(|active| &active.expiry).chain(&self.removed);
+        all.for_each(|expiry| expiry.bring_forward(deadline, Reason::DrainDeadline));
     }
 
     /// Gives up everything that is not delivered.

@@ -1,7 +1,8 @@
 //! 5 QUEUE: batches from ingest to one destination, empty ones back.
 //!
 //! Promise: batches come out in the order they went in; the queue never holds more bytes than it may.
-//! Law: neither side waits here for a lock (a snapshot of the queue's age takes one, which ingest only tries). What passes is batches, so the cost of the hand-over (a ring
+//! Law: neither side waits here for a lock but the one of batches given back, held for a moment (a snapshot of the
+//! queue's age takes one, which ingest only tries). What passes is batches, so the cost of the hand-over (a ring
 //! slot, and a wake-up if the other side sleeps) is paid once for hundreds of records when it matters.
 //!
 //! ```text
@@ -10,7 +11,7 @@
 //! ```
 //!
 //! Several outputs may share one consumer's end (`balance`): each batch goes to one of them, and what one gives
-//! back ([`Consumer::put_back`]) goes to whoever asks next, before anything newer.
+//! back ([`Consumer::put_back`]) goes to whoever asks next, before anything newer. So it is the oldest.
 //!
 //! Waking: an output that waits for a batch is a task and is notified. Ingest waits for records, not
 //! for us; only when it holds a batch back (the queue is long enough already) or is blocked
@@ -74,6 +75,17 @@ impl Shared {
     fn settled(&self) -> u64 {
         let held = self.bytes.load(SeqCst) as u64;
         self.pushed.load(SeqCst).saturating_sub(held)
+    }
+
+    /// The oldest of the batches that were given back.
+    fn take_returned(&self) -> Option<Batch> {
+        if self.returned_count.load(SeqCst) == 0 {
+            return None;
+        }
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = returned.pop_front()?;
+        self.returned_count.fetch_sub(1, SeqCst);
+        Some(batch)
     }
 
     /// Takes `bytes` off the account.
@@ -205,9 +217,9 @@ impl Producer {
         self.shared.blocked.store(true, SeqCst);
     }
 
-    /// Takes the oldest batch back out of the queue.
+    /// Takes the oldest batch back out of the queue: one that was given back or inherited, if there is any.
     pub fn take_oldest(&self) -> Option<Batch> {
-        let batch = self.oldest.try_recv().ok()?;
+        let batch = self.shared.take_returned().or_else(|| self.oldest.try_recv().ok())?;
         self.shared.bytes.fetch_sub(batch.bytes.len(), SeqCst);
         Some(batch)
     }
@@ -249,7 +261,7 @@ impl Consumer {
     /// future loses nothing.
     pub async fn next(&self) -> Option<Batch> {
         loop {
-            if let Some(batch) = self.take_returned() {
+            if let Some(batch) = self.shared.take_returned() {
                 return Some(batch);
             }
             match self.full.try_recv() {
@@ -311,7 +323,7 @@ impl Consumer {
             over.as_mut().enable();
             let mut filled = pin!(self.shared.filled.notified());
             filled.as_mut().enable();
-            if let Some(batch) = self.take_returned() {
+            if let Some(batch) = self.shared.take_returned() {
                 return Some(batch);
             }
             if self.shared.is_over() {
@@ -326,25 +338,16 @@ impl Consumer {
 
     /// Takes the next batch if there is one.
     pub fn try_next(&self) -> Option<Batch> {
-        self.take_returned().or_else(|| self.full.try_recv().ok())
-    }
-
-    fn take_returned(&self) -> Option<Batch> {
-        if self.shared.returned_count.load(SeqCst) == 0 {
-            return None;
-        }
-        let batch = self.shared.returned.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        if batch.is_some() {
-            self.shared.returned_count.fetch_sub(1, SeqCst);
-        }
-        batch
+        self.shared.take_returned().or_else(|| self.full.try_recv().ok())
     }
 
     /// Gives back a batch that was taken and is not settled: the next one who asks gets it.
     pub fn put_back(&self, batch: Batch) {
         self.set_caught_up(false);
-        self.shared.returned.lock().unwrap_or_else(PoisonError::into_inner).push_back(batch);
+        let mut returned = self.shared.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        returned.push_back(batch);
         self.shared.returned_count.fetch_add(1, SeqCst);
+        drop(returned);
         self.shared.filled.notify_one();
     }
 
@@ -487,6 +490,22 @@ mod tests {
         assert_eq!(producer.take_oldest().unwrap().bytes[0], b'a');
         assert!(producer.push(&mut batch));
         assert_eq!(consumer.try_next().unwrap().bytes[0], b'b');
+    }
+
+    #[test]
+    fn what_was_given_back_or_inherited_is_older_than_what_waits() {
+        let (producer, consumer) = queue(100, counting().0);
+        assert!(producer.push(&mut filled(&[b'a'; 60])));
+        consumer.put_back(consumer.try_next().unwrap());
+        consumer.adopt(filled(&[b'b'; 60]));
+        let mut batch = filled(&[b'c'; 60]);
+        for oldest in [b'a', b'b'] {
+            assert!(!producer.push(&mut batch));
+            assert_eq!(producer.take_oldest().unwrap().bytes[0], oldest);
+        }
+        assert!(producer.push(&mut batch));
+        assert_eq!((consumer.level().bytes, consumer.try_next().unwrap().bytes[0]), (60, b'c'));
+        assert!(consumer.try_next().is_none() && producer.take_oldest().is_none());
     }
 
     #[test]

@@ -288,8 +288,10 @@ impl DestinationCounters {
 
     /// Output: one record was lost, for one of the reasons in [`Reason::ONE_BY_ONE`], and wants to be announced.
     pub fn lost_message(&self, reason: Reason, stamp: Option<Stamp>) {
-        self.lost_at_output(reason, 1);
+        // Counted only when it is to be found: ingest, perhaps on another thread, looks here once for each new count,
+        // which it reads with Acquire.
         self.unannounced.lock().unwrap_or_else(PoisonError::into_inner)[reason as usize].add(stamp);
+        self.lost_at_output(reason, 1);
     }
 
     /// Ingest: what [`Self::lost_message`] was told of `reason` since the last time.
@@ -432,6 +434,25 @@ mod tests {
         ingest.join().unwrap();
         // The one that ingest is at.
         assert!(worst <= Some(1), "{worst:?} records that nobody gets");
+    }
+
+    /// Who has seen the count of a loss finds what is to be said of it; there may be no other loss to find it with.
+    #[test]
+    fn a_loss_that_is_counted_can_be_announced() {
+        const LOSSES: u64 = 200_000;
+        let counters = DestinationCounters::new("relp://a".to_owned());
+        let output = {
+            let counters = Arc::clone(&counters);
+            std::thread::spawn(move || (0..LOSSES).for_each(|_| counters.lost_message(Reason::Refused, None)))
+        };
+        let (mut lost, mut announced) = (0, 0);
+        while lost < LOSSES {
+            lost = counters.lost_one_by_one();
+            announced += counters.take_unannounced(Reason::Refused).map_or(0, |gap| gap.records);
+            assert!(announced >= lost, "{lost} are counted, {announced} announced");
+        }
+        output.join().unwrap();
+        assert_eq!(announced, LOSSES);
     }
 
     #[test]

@@ -293,3 +293,35 @@ fn only_a_relay_of_auditd_s_own_uses_the_usual_folder() {
         );
     }
 }
+
+/// What the instance before has left is the oldest. What its notices announce is announced anew.
+#[test]
+fn drop_oldest_loses_what_was_inherited_before_anything_newer() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let small = ["--on-full", "drop-oldest", "--queue-size", "256KiB"];
+    let (relay, mut auditd) = place.relay(&url).options(&small).options(&SHORT).under(Auditd::FirstStart);
+    (0..2000).for_each(|number| auditd.write(&line(number, 900)));
+    auditd.close();
+    let first = relay.exit();
+    let (lost, left) = ("/destinations/0/lost/overflow", "/destinations/0/handed_over");
+    assert!(first.number(left) > 100 && first.number(lost) > 1000, "{first:?}");
+
+    let (relay, mut auditd) = place.relay(&url).options(&small).under(Auditd::FirstStart);
+    relay.wait_for("/destinations/0/inherited", first.number(left));
+    (2000..4000).for_each(|number| auditd.write(&line(number, 900)));
+    relay.wait_for("/read", 2000);
+    let mut connection = accept(&port.listen());
+    let reading = std::thread::spawn(move || read_to_end(&mut connection));
+    wait_until("the backlog is delivered", || relay.report()["destinations"][0]["in_flight"] == 0);
+    auditd.close();
+    let second = relay.exit();
+    let messages = Framing::Octet.cut(&reading.join().unwrap()).0;
+    let (notices, records): (Vec<_>, Vec<_>) = messages.iter().partition(|message| message.is_notice());
+    let serials: Vec<_> = records.iter().map(|message| serial(&message.text)).collect();
+    assert!(serials.len() > 100, "{serials:?}");
+    assert_eq!(serials, (4000 - serials.len()..4000).collect::<Vec<_>>(), "the newest survive");
+    let said: u64 = notices.iter().map(|m| m.field("records").unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(said, 4000 - serials.len() as u64, "every loss of both is named");
+    assert_eq!(said, first.number(lost) + second.number(lost));
+}

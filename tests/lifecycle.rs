@@ -212,14 +212,21 @@ fn blocked(setup: Setup) -> (Relay, std::thread::JoinHandle<relay::Feed>) {
         .options(&["--queue-size", "256KiB", "--on-full", "block", "--drain-timeout", "200ms"])
         .by_hand();
     let writing = feed.write_on_a_thread((0..4000).flat_map(|number| line(number, 900)).collect());
+    wait_until_held_up(&relay);
+    assert!(!writing.is_finished());
+    (relay, writing)
+}
+
+/// Waits until it reads no more, and returns what it has read.
+#[track_caller]
+fn wait_until_held_up(relay: &Relay) -> u64 {
     let mut before = None;
     wait_until("the queue is full", || {
         std::thread::sleep(Duration::from_millis(50));
         let read = relay.report()["read"].as_u64();
         read > Some(200) && std::mem::replace(&mut before, read) == read
     });
-    assert!(!writing.is_finished());
-    (relay, writing)
+    before.unwrap()
 }
 
 #[test]
@@ -262,6 +269,69 @@ fn many_reloads_while_the_relay_waits_for_room_do_not_wedge_it() {
     writing.join().unwrap().close();
     assert_eq!(relay.exit().status, Some(0));
     assert_eq!(Framing::Lf.cut(&reading.join().unwrap()).0.len(), 4000);
+}
+
+/// What a dead receiver holds up under `block`, a reload sets free: with another policy, or without the receiver. The
+/// record that waits is given to each destination once, wherever the dead one stands.
+#[test]
+fn a_reload_ends_the_wait_for_room() {
+    const DONE: &str = "the configuration was read again";
+    for (policy, dead_is_first, threads) in [
+        (Some("drop-newest"), true, "1"),
+        (Some("drop-oldest"), false, "2"),
+        (None, true, "2"),
+        (None, false, "1"),
+    ] {
+        let what = format!("{policy:?}, first: {dead_is_first}, {threads} threads");
+        let (alive, port) = (Sink::tcp(Framing::Octet), ClosedPort::new());
+        // Of a kind that is there already, or the confined relay could not have it.
+        let (spare, added) = (Sink::unix(), Sink::unix());
+        let dir = temp_dir();
+        let file = dir.path().join("relay.toml");
+        let one = |url: &str, policy: &str, size: &str| {
+            format!("[[destination]]\nurl = \"{url}\"\non-full = \"{policy}\"\nqueue-size = \"{size}\"\n")
+        };
+        let config = |policy: Option<&str>, more: &str| {
+            let dead = policy.map(|policy| one(&format!("tcp://{}", port.address()), policy, "256KiB"));
+            let (dead, alive) = (dead.unwrap_or_default(), one(&alive.url, "block", "8MiB"));
+            let both = if dead_is_first { [dead, alive] } else { [alive, dead] };
+            format!("threads = \"{threads}\"\ndrain-timeout = \"200ms\"\n{}{more}", both.concat())
+        };
+        let with_spare = config(Some("block"), &one(&spare.url, "block", "8MiB"));
+        write_config(&file, &with_spare);
+        let (relay, feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
+        let writing = feed.write_on_a_thread((0..4000).flat_map(|number| line(number, 900)).collect());
+        let before = wait_until_held_up(&relay);
+        // A reload that changes nothing lets nothing in.
+        for _ in 0..3 {
+            reload(&relay, &file, &with_spare, DONE);
+        }
+        assert_eq!(wait_until_held_up(&relay), before, "{what}");
+        alive.wait_for(usize::try_from(before).unwrap());
+        reload(&relay, &file, &config(policy, &one(&added.url, "block", "8MiB")), DONE);
+        wait_until("the writer is let go on", || writing.is_finished());
+        writing.join().unwrap().close();
+        let exit = relay.exit_after_reload();
+        assert_eq!(exit.number("/read"), 4000, "{what}: {exit:?}");
+        assert_eq!(serials(&alive), (0..4000).collect::<Vec<_>>(), "{what}");
+        let border = usize::try_from(before).unwrap();
+        assert_eq!(serials(&spare), (0..border).collect::<Vec<_>>(), "{what}");
+        assert_eq!(serials(&added), (border..4000).collect::<Vec<_>>(), "{what}");
+        for destination in exit.report["destinations"].as_array().unwrap() {
+            let lost: u64 =
+                destination["lost"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+            let due = match destination["url"].as_str().unwrap() {
+                url if url == alive.url => 4000,
+                url if url == spare.url => before,
+                url if url == added.url => 4000 - before,
+                // It was not given the record that waited.
+                _ if policy.is_none() => before - 1,
+                _ => 4000,
+            };
+            let settled = destination["sent"].as_u64().unwrap() + lost;
+            assert_eq!((&destination["due"], settled), (&due.into(), due), "{what}: {destination}");
+        }
+    }
 }
 
 /// auditd may reload while a plugin that it has just restarted, with signals blocked, is still being loaded.
@@ -492,6 +562,39 @@ fn a_removed_destination_that_is_dead_is_given_up_and_accounted_for() {
     alive.wait_for(6);
     auditd.close();
     assert_eq!(relay.exit_after_reload().status, Some(0));
+}
+
+/// What a removed destination still has to deliver holds up no end: not the one that a second signal asks for, and not
+/// the `drain-timeout` that holds by then.
+#[test]
+fn a_removed_destination_holds_up_no_end() {
+    const DONE: &str = "the configuration was read again";
+    for (drain, signals) in [("1min", 2), ("300ms", 1)] {
+        let (alive, port) = (Sink::unix(), ClosedPort::new());
+        let dir = temp_dir();
+        let file = dir.path().join("relay.toml");
+        let with = |drain: &str, urls: &[&str]| format!("drain-timeout = \"{drain}\"\nto = {urls:?}\n");
+        write_config(&file, &with("1min", &[&format!("tcp://{}", port.address()), &alive.url]));
+        let (relay, mut feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
+        (0..5).for_each(|number| feed.write(&line(number, 0)));
+        alive.wait_for(5);
+        reload(&relay, &file, &with("1min", &[&alive.url]), DONE);
+        relay.wait_for("/destinations/0/in_flight", 5);
+        if signals == 1 {
+            reload(&relay, &file, &with(drain, &[&alive.url]), DONE);
+        }
+        let begun = Instant::now();
+        relay.signal(Signal::SIGTERM);
+        if signals == 2 {
+            wait_until("the drain has begun", || relay.report()["input_state"] == "draining");
+            assert_eq!(relay.report()["destinations"][0]["in_flight"], 5);
+            relay.signal(Signal::SIGTERM);
+        }
+        // Has a deadline, which is shorter than a minute.
+        let exit = relay.exit_after_reload();
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert_eq!((exit.status, exit.number("/destinations/0/lost/removed")), (Some(0), 5), "{exit:?}");
+    }
 }
 
 #[test]

@@ -11,9 +11,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use support::pki::{Kind, Pki};
 use support::relay::{Exit, Feed, Relay};
 use support::relp_sink::{Frame, Peer, Received, RelpSink, Reply, Wire};
@@ -787,4 +789,43 @@ fn a_receiver_that_is_reset_at_many_byte_offsets_misses_nothing() {
             assert!(run.join().is_ok(), "reset after {offset} bytes");
         }
     });
+}
+
+/// Two reloads while the relay waits for an answer, the second without the destination: the first, unheard until then,
+/// must not be heard again and again.
+#[test]
+fn a_destination_that_is_removed_while_it_waits_costs_no_cpu() {
+    const DONE: &str = "the configuration was read again";
+    let (listener, url) = listen();
+    let (_other, other_url) = listen();
+    let dir = temp_dir();
+    let file = dir.path().join("relay.toml");
+    let reload = |relay: Option<&Relay>, urls: &[&str]| {
+        std::fs::write(&file, format!("relp-window = 2\ndrain-timeout = \"1min\"\nto = {urls:?}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        if let Some(relay) = relay {
+            let before = relay.said().matches(DONE).count();
+            relay.signal(Signal::SIGHUP);
+            wait_until("the reload is done", || relay.said().matches(DONE).count() > before);
+        }
+    };
+    reload(None, &[&other_url, &url]);
+    let (relay, mut feed) = Relay::with(&["--config", file.to_str().unwrap()]).by_hand();
+    let mut peer = Peer::open(accept(&listener));
+    write_records(&mut feed, 0..10);
+    // The window is full: the relay waits for an answer, and for nothing else.
+    let mut frames = read_messages(&mut peer, 0..2);
+    reload(Some(&relay), &[&other_url, &url]);
+    reload(Some(&relay), &[&other_url]);
+    for number in 2..10 {
+        peer.accept(frames[number - 2].number);
+        frames.extend(read_messages(&mut peer, number..number + 1));
+    }
+    peer.accept(frames[8].number);
+    let begun = relay.cpu_ticks();
+    thread::sleep(Duration::from_secs(2));
+    let ticks = relay.cpu_ticks() - begun;
+    assert!(ticks <= 3, "{ticks} of 200 hundredths of a second");
+    peer.accept(frames[9].number);
+    wait_until("the last one is sent", || relay.report()["destinations"][1]["sent"] == 10);
 }

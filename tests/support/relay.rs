@@ -169,6 +169,14 @@ impl Relay {
         line[name.len() + 1..].split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
+    /// Processor time that it has taken, in hundredths of a second.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // Behind the name: utime and stime are the 12th and 13th (proc_pid_stat(5)).
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
     /// Waits for the end and asserts what must hold at every end: the sum law, and nothing in flight.
     #[track_caller]
     pub(crate) fn exit(self) -> Exit {
