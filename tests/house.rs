@@ -18,6 +18,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("output/hand.rs", PURE),
     ("output/margin.rs", PURE),
     ("config/units.rs", PURE),
+    ("config/complaint.rs", PURE),
     (
         "queue.rs",
         &["std::net", "nix::", "socket2", "crate::syslog", "crate::output", "crate::config", "log::"],
