@@ -21,6 +21,12 @@ use crate::syslog::civil_date;
 /// # Errors
 /// A sentence: a file is there already or cannot be written, or a name cannot stand in a certificate.
 pub fn new(out: &Path, names: &[String], days: u32) -> Result<String, String> {
+    if let Some(name) = names.iter().find(|name| name.trim().is_empty() || name.contains(char::is_whitespace))
+    {
+        return Err(format!(
+            "--name `{name}` is no name that a receiver is asked for by; for example --name logs.example.org"
+        ));
+    }
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let made = make(names, civil_date(seconds / (24 * 3600)), days)?;
     let (certificate, key) = (with_extension(out, "pem"), with_extension(out, "key"));

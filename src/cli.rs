@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::certificate::USUAL_DAYS;
-use crate::config::Settings;
+use crate::config::{Settings, complaint};
 
 /// Relays Linux audit records from auditd to syslog.
 ///
@@ -345,7 +346,27 @@ pub struct Options {
 /// # Errors
 /// clap's message, which it knows how to print; help and version are among them.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(arguments)
+    Cli::try_parse_from(arguments).map_err(|mut error| {
+        if error.kind() == ErrorKind::UnknownArgument
+            && let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg)
+            && let Some(near) = near_option(wrong)
+        {
+            // In the place of clap's own, which explains how to send `--hostnam` as a word.
+            error.remove(ContextKind::Suggested);
+            error.insert(ContextKind::SuggestedArg, ContextValue::String(near));
+        }
+        error
+    })
+}
+
+/// The option that `wrong` may be meant for.
+fn near_option(wrong: &str) -> Option<String> {
+    let cli = Cli::command();
+    let commands = cli.get_subcommands().chain([&cli]);
+    let options: Vec<_> =
+        commands.flat_map(|command| command.get_arguments()).filter(|o| !o.is_hide_set()).collect();
+    let known = options.iter().filter_map(|option| option.get_long());
+    complaint::nearest(wrong.trim_start_matches('-'), known).map(|near| format!("--{near}"))
 }
 
 impl Options {
@@ -415,8 +436,12 @@ impl Options {
                         .to_owned());
                 }
                 _ => {
+                    let cli = Cli::command();
+                    let commands = cli.get_subcommands().map(clap::Command::get_name);
+                    let hint = complaint::nearest(&word, commands)
+                        .map_or_else(String::new, |near| format!(" (is `{near}` meant?)"));
                     return Err(format!(
-                        "`{word}` is no option, and none of audisp-syslog's words; see audit-relay --help"
+                        "`{word}` is no command, no option and none of audisp-syslog's words{hint}; see audit-relay --help"
                     ));
                 }
             }

@@ -4,6 +4,7 @@
 //! values never leave this room. The file and the command line fill the same [`Settings`], so each key
 //! has an option of the same name, and the command line wins.
 
+pub(crate) mod complaint;
 mod destination;
 mod one_or_more;
 mod seen;
@@ -601,7 +602,7 @@ mod tests {
                 "metrics-file = \"/m/a.txt\"",
                 "metrics-file: `/m/a.txt` has to be a path from / on, and end in .prom",
             ),
-            ("metrics-interval = \"10ms\"", "metrics-interval: 1s to 1440min"),
+            ("metrics-interval = \"10ms\"", "metrics-interval: `10ms` is out of range; from 1s to 1440min"),
             ("statistics-interval = \"2\"", "statistics-interval: `2` is not a duration"),
             ("hostname = \"two words\"", "hostname: `two words` cannot stand in a syslog header"),
             ("to = []", "`to` is empty"),

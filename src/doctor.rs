@@ -45,6 +45,11 @@ pub fn run(asked: &Examination, options: &cli::Options) -> u8 {
         );
         return USAGE;
     }
+    if let Some(root) = asked.root.as_deref().filter(|root| !root.is_dir()) {
+        let _ =
+            writeln!(io::stderr(), "audit-relay: doctor: --root {}: there is no such folder", root.display());
+        return USAGE;
+    }
     if asked.list {
         for trap in traps::all() {
             let _ = writeln!(out, "{:<24} {}", trap.id, trap.why);

@@ -1,7 +1,7 @@
 //! audit-relay: command line to configuration to relay to exit status.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -156,6 +156,12 @@ fn relay(
         // A second line behind the end of the input: another plugin may hold a copy of auditd's end.
         let _ = prctl::set_pdeathsig(Signal::SIGUSR2);
     }
+    if auditd.is_none() && io::stdin().is_terminal() {
+        log::info!(
+            "reads audit records from this terminal until Ctrl-D; auditd starts the relay by itself (audit-relay \
+             install), and a file goes in with < FILE"
+        );
+    }
     let known = host::Known::find();
     let around = Around {
         file: file_of(&given),
@@ -219,6 +225,10 @@ fn check(options: Options) -> u8 {
             let unseen = status::faults(&config, owner)
                 .into_iter()
                 .map(|fault| format!("{fault}; the relay will go on without it"));
+            if let Err(error) = status::group(&config) {
+                let _ = writeln!(io::stderr(), "audit-relay: {error}");
+                return CANNOT_CREATE;
+            }
             for warning in config.warnings().into_iter().chain(unseen) {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
             }

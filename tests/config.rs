@@ -115,6 +115,16 @@ fn errors_in_a_file_exit_78_and_name_key_value_and_remedy() {
         ("to = [\"unix:relative\"]\n", &["unix:relative", "start with /"]),
         ("user = \"no-such-account\"\n", &["user", "`no-such-account`", "useradd"]),
         ("to = \n", &["relay.toml", "line 1"]),
+        (
+            "queue_size = \"1MiB\"\n",
+            &["line 1", "no key `queue_size`", "is `queue-size` meant?", "audit-relay.toml(5)"],
+        ),
+        ("to = \"tcp://h\"\n", &["line 1", "to = \"tcp://h\"", "write it in brackets"]),
+        ("queue-size = 5\n", &["line 1", "queue-size = 5", "write it in quotes", "its unit"]),
+        ("threads = 2\n", &["threads = 2", "write it in quotes"]),
+        ("relp-window = \"9\"\n", &["relp-window", "without quotes"]),
+        ("[destination]\nurl = \"tcp://h\"\n", &["line 1", "[[destination]]"]),
+        ("statistics-interval = \"0s\"\n", &["statistics-interval", "`0s`", "from 1s to 1440min"]),
     ] {
         let output = check(content, 0o644);
         let said = text(&output.stderr);
@@ -181,6 +191,51 @@ fn interpret_is_refused_with_64_and_a_way_out() {
         assert_eq!(output.status.code(), Some(64), "{said}");
         assert!(said.contains("`interpret`") && said.contains("log_format = ENRICHED"), "{said}");
     }
+}
+
+#[test]
+fn what_was_meant_is_asked_for() {
+    for (words, status, said) in [
+        (&["--hostnam", "x"][..], 64, "'--hostname'"),
+        (&["check", "--queue-sise", "1MiB"], 64, "'--queue-size'"),
+        (&["doctor", "--jsno"], 64, "'--json'"),
+        (&["chekc"], 64, "is `check` meant?"),
+        (&["frobnicate"], 64, "no command, no option and none of audisp-syslog's words;"),
+        (&["doctor", "--root", "/no/such/folder"], 64, "there is no such folder"),
+        (&["cert", "new", "--name", "", "/no/such/folder/x"], 73, "--name logs.example.org"),
+        (
+            &["check", "--config", "none", "--status", "/tmp/s", "--status-group", "no-such-group"],
+            73,
+            "groupadd",
+        ),
+    ] {
+        let output = run(words);
+        let words_said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {words_said}");
+        assert!(words_said.contains(said), "{words:?}: {words_said}");
+        assert!(!words_said.contains("as a value"), "{words:?}: {words_said}");
+    }
+}
+
+/// Who starts it in a terminal, as newcomers do, is told what it waits for.
+#[test]
+fn a_terminal_is_told_that_records_are_waited_for() {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut relay = std::process::Command::new(support::relay::binary())
+        .args(["--config", "none", "--to", "stdout:", "--log", "stderr"])
+        .stdin(terminal.slave)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = std::io::BufReader::new(relay.stderr.take().unwrap());
+    while !said.contains("until Ctrl-D") {
+        assert!(std::io::BufRead::read_line(&mut lines, &mut said).unwrap() > 0, "{said}");
+    }
+    // The end of a terminal.
+    drop(terminal.master);
+    assert!(relay.wait().unwrap().code().is_some());
 }
 
 #[test]

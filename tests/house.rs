@@ -19,6 +19,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("output/margin.rs", PURE),
     ("config/one_or_more.rs", PURE),
     ("config/units.rs", PURE),
+    ("config/complaint.rs", PURE),
     (
         "queue.rs",
         &["std::net", "nix::", "socket2", "crate::syslog", "crate::output", "crate::config", "log::"],

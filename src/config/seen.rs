@@ -98,7 +98,7 @@ pub(super) fn interval(key: &str, text: &str) -> Result<Duration, String> {
     let time = units::duration(text).map_err(|error| format!("{key}: {error}"))?;
     let (shortest, longest) = INTERVALS;
     if time < shortest || time > longest {
-        return Err(format!("{key}: 1s to 1440min"));
+        return Err(format!("{key}: `{text}` is out of range; from 1s to 1440min"));
     }
     Ok(time)
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
-use super::one_or_more;
+use super::{complaint, one_or_more};
 use crate::guarded::{self, Content, Fault};
 
 /// No configuration is larger.
@@ -205,7 +205,9 @@ impl Settings {
         })?;
         let text =
             std::str::from_utf8(&bytes).map_err(|_| format!("configuration {name} is not text (UTF-8)"))?;
-        toml::from_str(text).map_err(|error| format!("configuration {name}: {error}"))
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            format!("configuration {name}: {}", complaint::in_words(&error.to_string(), error.message()))
+        })
     }
 
     /// Lays `over` on top: what it says wins. Destinations named there replace all of ours.

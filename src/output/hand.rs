@@ -524,6 +524,7 @@ mod tests {
             said += u32::from(bench.hand.connection_failed(taken as u64));
             bench.start_over(Some(taken as u64));
         }
+        // The fourth and the fifth halve the margin; from then on each takes one message that is new.
         assert_eq!((said, connections), (1, 9), "said once");
     }
 

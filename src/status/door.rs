@@ -66,7 +66,7 @@ impl Doors {
 /// # Errors
 /// A sentence with the remedy: there is no such group, or the folder of `metrics-file` cannot be used.
 pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Doors, String> {
-    let group = config.status_group.as_deref().map(group).transpose()?;
+    let group = group(config)?;
     let socket = match &config.status {
         Status::Off => None,
         Status::Auto if !under_auditd => None,
@@ -113,7 +113,15 @@ fn usual(owner: (Uid, Gid)) -> Result<UnixListener, String> {
     socket(path, owner, None)
 }
 
-fn group(name: &str) -> Result<Gid, String> {
+/// The group that may ask, too.
+///
+/// # Errors
+/// A sentence: there is none of the name.
+pub fn group(config: &Config) -> Result<Option<Gid>, String> {
+    config.status_group.as_deref().map(group_called).transpose()
+}
+
+fn group_called(name: &str) -> Result<Gid, String> {
     // The file first: when auditd starts, the name service may wait for a network.
     let known = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let of_line = |line: &str| {
@@ -271,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_there_is_named() {
-        assert!(group("no-such-group-here").unwrap_err().contains("groupadd"));
-        assert_eq!(group("root"), Ok(Gid::from_raw(0)));
+        assert!(group_called("no-such-group-here").unwrap_err().contains("groupadd"));
+        assert_eq!(group_called("root"), Ok(Gid::from_raw(0)));
     }
 }
