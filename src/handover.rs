@@ -32,7 +32,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
-use crate::audit::Stamp;
+use crate::audit::{MAX_LINE, Stamp};
 use crate::batch::{BATCH_BYTES, Batch, Gap};
 use crate::guarded::{self, Fault};
 use crate::telemetry::{DestinationCounters, Reason};
@@ -46,11 +46,16 @@ const LARGEST: u64 = 64 << 20;
 /// Of what is free in the folder's file system, this part is left alone: other programs need /run too.
 const LEFT_FREE: u64 = 2;
 
-/// The longest message and the longest key that are read.
-const LONGEST_MESSAGE: u32 = 1 << 20;
-const LONGEST_KEY: u32 = 64 << 10;
+/// The longest message that is read: one of the longest line, each byte of which is escaped, some bytes as four, and stands in
+/// the structured data, too.
+const LONGEST_MESSAGE: u32 = 2 << 20;
+const _: () = assert!(LONGEST_MESSAGE as usize > 8 * MAX_LINE + (64 << 10));
 
-/// Each takes the memory of a batch.
+/// The longest key that is written and read: the URLs of all receivers of a destination.
+const LONGEST_KEY: usize = 64 << 10;
+
+/// So many destinations leave something; each takes the memory of a batch at the next start. What others would leave is
+/// lost, and counted.
 const MOST_KEYS: usize = 256;
 
 /// More than any notice announces, and far from what the numbers can hold.
@@ -372,7 +377,9 @@ impl Estate {
         }
         estate.clear();
         match result {
-            Ok(()) if lost > 0 => Err(format!("handover: no room for {lost} records; they are lost")),
+            Ok(()) if lost > 0 => Err(format!(
+                "handover: no room for {lost} records, or they are more than the next instance reads; they are lost"
+            )),
             other => other,
         }
     }
@@ -380,12 +387,20 @@ impl Estate {
 
 fn write(out: &mut impl Write, estate: &mut Vec<Left>, mut room: u64) -> io::Result<()> {
     out.write_all(MAGIC)?;
+    let mut keys = 0;
     for left in estate {
         let key = left.key.as_bytes();
+        if key.len() > LONGEST_KEY || keys == MOST_KEYS {
+            continue;
+        }
+        keys += 1;
         out.write_all(b"S")?;
         out.write_all(&length(key.len())?.to_ne_bytes())?;
         out.write_all(key)?;
         for batch in &left.batches {
+            if (0..batch.entries().len()).any(|at| batch.message(at).len() > LONGEST_MESSAGE as usize) {
+                break;
+            }
             // 17 bytes stand before each message; what is announced has 41.
             let bytes = (batch.bytes.len() + 17 * batch.entries().len() + 41) as u64;
             if bytes > room {
@@ -442,7 +457,7 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Vec<Legacy>> {
             END => return Ok(found),
             b'S' => {
                 let length = u32::from_ne_bytes(bytes(from)?);
-                if length > LONGEST_KEY {
+                if length as usize > LONGEST_KEY {
                     return Err(broken("a key is too long"));
                 }
                 let mut key = vec![0; length as usize];
@@ -582,6 +597,26 @@ mod tests {
         assert_eq!((left[0].written, read(&mut &out[..]).unwrap()[0].records()), (1, 1));
     }
 
+    /// What the next instance would not read must not be left for it, or it throws away everything.
+    #[test]
+    fn what_the_next_would_refuse_is_lost_and_counted_by_this_one() {
+        let (_dir, folder) = here();
+        let lock = folder.lock().unwrap().unwrap();
+        let estate = Estate::default();
+        let longest = "x".repeat(LONGEST_MESSAGE as usize);
+        let fits = leave(&estate, "fits", &[&longest]);
+        let too_long = leave(&estate, "too long", &[&format!("{longest}x")]);
+        let key_too_long = leave(&estate, &"k".repeat(LONGEST_KEY + 1), &["one"]);
+        let many: Vec<_> = (0..MOST_KEYS).map(|at| leave(&estate, &format!("{at}"), &["one"])).collect();
+        let said = estate.settle(Some((&folder, &lock))).unwrap_err();
+        assert!(said.contains("4 records"), "{said}");
+        let taken = folder.take(&lock).unwrap();
+        assert_eq!(taken.iter().map(Legacy::records).sum::<u64>(), 1 + MOST_KEYS as u64 - 2);
+        let lost = |counters: &DestinationCounters| counters.lost_in_all();
+        assert_eq!((lost(&fits), lost(&too_long), lost(&key_too_long)), (0, 1, 1));
+        assert_eq!(many.iter().map(|counters| lost(counters)).sum::<u64>(), 2);
+    }
+
     #[test]
     fn folders_and_files_of_others_are_refused() {
         let (dir, folder) = here();
@@ -646,7 +681,7 @@ mod tests {
         let section = |length: u32| [b"S", &length.to_ne_bytes()[..]].concat();
         let message = |length: u32| [b"R", &[0; 12][..], &length.to_ne_bytes()].concat();
         for (bytes, expected) in [
-            (section(LONGEST_KEY + 1), "a key is too long"),
+            (section(u32::try_from(LONGEST_KEY + 1).unwrap()), "a key is too long"),
             (section(0).repeat(MOST_KEYS + 1), "too many destinations"),
             ([section(0), message(LONGEST_MESSAGE + 1)].concat(), "impossible length"),
             ([section(0), message(0)].concat(), "impossible length"),

@@ -319,10 +319,11 @@ impl Ingest {
         let mut pace = Pace::new(if input.may_gather() { self.gather } else { Duration::ZERO });
         let mut echo = self.own.take().map(Echo::new);
         let mut held = None;
+        // Whether what stands behind the last record is all that its writer has written.
         let end = loop {
             let stop = self.shared.stop.load(Ordering::Acquire);
             if stop && !self.shared.read_what_is_there.load(Ordering::Acquire) {
-                break Ok(());
+                break Ok(false);
             }
             let event = if stop {
                 // Its writer may go on for ever: the outputs and the clock of the drain have their turn.
@@ -337,12 +338,13 @@ impl Ingest {
             match event {
                 Ok(Event::Data(_)) => self.decode(&mut decoder, &mut echo, &mut input, false).await,
                 Ok(Event::Nothing) if !stop => continue,
-                Ok(Event::Ended | Event::Nothing) => break Ok(()),
+                Ok(Event::Ended) => break Ok(true),
+                Ok(Event::Nothing) => break Ok(false),
                 Ok(Event::Woken) => {}
                 Err(error) => break Err(error),
             }
             if self.shared.give_up.load(Ordering::Acquire) {
-                break Ok(());
+                break Ok(false);
             }
             self.heed();
             held = echo.as_mut().and_then(|echo| echo.rest(Instant::now()));
@@ -351,12 +353,21 @@ impl Ingest {
                 self.lanes.iter_mut().for_each(|lane| lane.flush(now));
             }
         };
-        if let Err(error) = end {
+        let whole = end.unwrap_or_else(|error| {
             error!("reading standard input: {error}; taken as its end");
-        }
+            false
+        });
         // Standard input has nothing more to say: from here on no wait holds up auditd.
         ended();
-        self.decode(&mut decoder, &mut echo, &mut input, true).await;
+        // A frame says how long it is. A line that we have stopped within looks like a record, and is none.
+        let half_line = !whole && decoder.form() == StreamForm::Text;
+        self.decode(&mut decoder, &mut echo, &mut input, !half_line).await;
+        let rest = input.pending().len();
+        if half_line && rest > 0 {
+            warn!("stopped within a record; the {rest} bytes of it that were read are passed over");
+            self.pass_over(rest);
+            input.consume(rest);
+        }
         self.finish().await;
     }
 
@@ -491,10 +502,7 @@ impl Ingest {
                              (see `skipped_bytes` in the report, and `input` in the configuration)"
                         );
                     }
-                    self.counters.add(|c| &c.skipped_bytes, consumed as u64);
-                    for lane in &mut self.lanes {
-                        lane.skipped += consumed as u64;
-                    }
+                    self.pass_over(consumed);
                     consumed
                 }
                 Step::Tail { consumed } => consumed,
@@ -503,6 +511,14 @@ impl Ingest {
         }
         input.consume(at);
         self.shared.form.store(decoder.form() as u8, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that are no record, and has each lane say so.
+    fn pass_over(&mut self, bytes: usize) {
+        self.counters.add(|c| &c.skipped_bytes, bytes as u64);
+        for lane in &mut self.lanes {
+            lane.skipped += bytes as u64;
+        }
     }
 
     /// Tells the lanes what may have changed since the last records.

@@ -568,8 +568,10 @@ impl Output {
             }
             let acknowledged = link.settle(&mut self.hand, &consumer, &counters);
             let on_its_way = self.hand.start_over(acknowledged, &consumer, &counters);
-            if bequest.is_none() {
-                counters.unacknowledged(on_its_way);
+            // Handed over, it goes out again by the next instance, and may come twice.
+            match bequest {
+                Some(_) => counters.replayed(on_its_way),
+                None => counters.unacknowledged(on_its_way),
             }
         }
         self.leave_current();

@@ -119,7 +119,7 @@ fn errors_in_a_file_exit_78_and_name_key_value_and_remedy() {
             "queue_size = \"1MiB\"\n",
             &["line 1", "no key `queue_size`", "is `queue-size` meant?", "audit-relay.toml(5)"],
         ),
-        ("to = \"tcp://h\"\n", &["line 1", "to = \"tcp://h\"", "write it in brackets"]),
+        ("to = 5\n", &["line 1", "to = 5", "a text in quotes or a list of such"]),
         ("queue-size = 5\n", &["line 1", "queue-size = 5", "write it in quotes", "its unit"]),
         ("threads = 2\n", &["threads = 2", "write it in quotes"]),
         ("relp-window = \"9\"\n", &["relp-window", "without quotes"]),

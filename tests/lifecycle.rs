@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -204,6 +205,31 @@ fn by_hand_a_second_sigterm_gives_up_at_once() {
     relay.signal(Signal::SIGTERM);
     let exit = relay.exit();
     assert_eq!((exit.status, exit.number("/destinations/0/lost/drain_deadline")), (Some(75), 1), "{exit:?}");
+}
+
+/// A read ends anywhere. What a stop leaves of a line looks like a record and is none; at the end of the input it is one.
+#[test]
+fn a_line_that_a_stop_has_cut_is_not_passed_off_as_a_record() {
+    for stopped in [true, false] {
+        let (relay, mut feed, mut stdout) = Relay::to("stdout:").by_hand_with_stdout();
+        let whole = line(0, 40);
+        let half = &line(1, 40)[..60];
+        feed.write(&[&whole[..], half].concat());
+        relay.wait_for("/read", 1);
+        if stopped {
+            relay.signal(Signal::SIGTERM);
+        } else {
+            feed.close();
+        }
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        let exit = relay.exit();
+        let cut = std::str::from_utf8(half).unwrap();
+        assert_eq!(text.contains(cut), !stopped, "{text}");
+        assert_eq!(text.contains(" SKIPPED "), stopped, "{text}");
+        assert_eq!(exit.number("/read"), if stopped { 1 } else { 2 });
+        assert_eq!(exit.number("/skipped_bytes"), if stopped { half.len() as u64 } else { 0 });
+    }
 }
 
 /// A relay whose queue is full, because nobody listens and the policy is to wait.
