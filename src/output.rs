@@ -146,7 +146,7 @@ impl Output {
     fn of(members: Vec<Member>, mut common: Common, balanced: bool) -> Self {
         let over_tcp = members.iter().any(|member| member.target.is_over_tcp());
         if members.iter().any(|member| member.target == Target::Stdout) {
-            // A write may be under way at the end, and nobody can tell how far it has come.
+            // The next instance's standard output is another one, and does not go on where this one ended.
             common.bequest = None;
         }
         let service = common.service.borrow_and_update().clone();
@@ -237,7 +237,7 @@ impl Output {
             };
             // The socket still knows what was acknowledged, also after a reset.
             let acknowledged = self.start_over(link, true);
-            let (tells, is_stdout) = (link.tells(), matches!(link, Link::Stdout(_)));
+            let (tells, is_stdout) = (link.tells(), link.goes_on());
             // Before the next attempt, for which a receiver may have to see that this one is over.
             *open = None;
             let url = self.members[at].url.clone();
@@ -252,7 +252,12 @@ impl Output {
                 self.candidates.succeeded(at);
             }
             if self.candidates.failures(at) == 0 {
-                warn!("{url}: {}; connecting again", explain(&error));
+                let next = if is_stdout {
+                    "going on where it stopped, as soon as it can be"
+                } else {
+                    "connecting again"
+                };
+                warn!("{url}: {}; {next}", explain(&error));
             }
             self.failed(at, &error);
         }
@@ -272,8 +277,11 @@ impl Output {
                 self.current.map_or("", |at| self.members[at].url.as_str())
             );
         }
-        let again = self.hand.start_over(acknowledged, consumer, counters);
-        counters.replayed(again);
+        // Alone, it goes on at its byte; anybody else gets whole messages.
+        if !link.goes_on() || self.members.len() > 1 || self.balanced {
+            let again = self.hand.start_over(acknowledged, consumer, counters);
+            counters.replayed(again);
+        }
         if self.balanced {
             for batch in self.hand.let_go(consumer, counters) {
                 consumer.put_back(batch);

@@ -197,7 +197,9 @@ fn a_destination_that_waits_keeps_no_record_from_another() {
     let read = exit.number("/read");
     assert_eq!(exit.number("/destinations/0/lost/drain_deadline"), read, "{exit:?}");
     assert_eq!(exit.number("/destinations/1/sent"), read, "{exit:?}");
-    assert_eq!(alive.messages_after_exit().len() as u64, read);
+    // A notice may say that the stop has cut a line.
+    let messages = alive.messages_after_exit();
+    assert_eq!(messages.iter().filter(|message| message.text.starts_with("type=")).count() as u64, read);
 }
 
 #[test]

@@ -204,6 +204,14 @@ impl Hand {
         }
     }
 
+    /// Records of the first batch that the next `bytes` of it would complete.
+    pub(super) fn records_within(&self, bytes: usize) -> u64 {
+        let Some(front) = self.batches.front() else { return 0 };
+        let rest = &front.entries()[self.done..];
+        let within = rest.iter().take_while(|entry| entry.end() <= self.offset + bytes);
+        within.filter(|entry| entry.is_record()).count() as u64
+    }
+
     /// Settles what the peer is certain to have: it has acknowledged `acknowledged` bytes of this connection.
     pub(super) fn acknowledge(
         &mut self,

@@ -129,8 +129,17 @@ impl Link {
                 link.settle(hand, consumer, counters);
                 Some(link.acknowledged())
             }
-            Self::Datagram(_) | Self::Stdout(_) => None,
+            Self::Stdout(link) => {
+                link.settle(hand, consumer, counters);
+                None
+            }
+            Self::Datagram(_) => None,
         }
+    }
+
+    /// True if the next connection goes on with the same bytes at the other end, in the middle of a message too.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self, Self::Stdout(_))
     }
 
     /// True if the receiver's word comes by itself, and asking again tells nothing new.

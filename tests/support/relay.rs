@@ -273,9 +273,7 @@ impl Setup {
 
     /// Starts it as a person does in a pipeline; times are UTC. The pipe ends when the feed is dropped.
     pub(crate) fn by_hand(self) -> (Relay, Feed) {
-        let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let feed = Feed { pipe: child.stdin.take().unwrap() };
-        (Relay { child, report: self.report(), dir: self.dir }.up(), feed)
+        self.by_hand_into(Stdio::null())
     }
 
     /// Starts it with a file as standard input.
@@ -290,6 +288,13 @@ impl Setup {
         let feed = Feed { pipe: child.stdin.take().unwrap() };
         let stdout = child.stdout.take().unwrap();
         (Relay { child, report: self.report(), dir: self.dir }.up(), feed, stdout)
+    }
+
+    /// As `by_hand`, with `stdout` as standard output.
+    pub(crate) fn by_hand_into(self, stdout: impl Into<Stdio>) -> (Relay, Feed) {
+        let mut child = self.command().stdin(Stdio::piped()).stdout(stdout).spawn().unwrap();
+        let feed = Feed { pipe: child.stdin.take().unwrap() };
+        (Relay { child, report: self.report(), dir: self.dir }.up(), feed)
     }
 
     fn command(&self) -> Command {
