@@ -18,6 +18,7 @@ mod scenarios;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -464,7 +465,53 @@ fn without_32_bit_programs_there_are_no_rules_for_them() {
     assert_eq!(all.len(), rules::packaged().iter().filter(|rule| rule.is_rule()).count());
     assert!(!rules.iter().any(|rule| rule.abi() == Some(Abi::B32)), "{said}");
     assert_eq!(rules.len(), all.iter().filter(|rule| rule.abi() != Some(Abi::B32)).count());
-    assert!(said.contains("which this kernel does not run"), "{said}");
+    assert!(said.contains("which this machine does not run"), "{said}");
+}
+
+/// What the script finds out by itself, on a machine whose kernel and processor are played: by its configuration, its
+/// command line (none is played: this one's says nothing of it), and by the words with which setarch(8) fails.
+#[test]
+fn whether_32_bit_programs_run_is_asked_of_kernel_and_processor() {
+    if fs::read_to_string("/proc/cmdline").unwrap().contains("ia32_emulation") {
+        eprintln!("SKIPPED: this kernel was told about ia32_emulation");
+        assert!(std::env::var_os("CI").is_none(), "and CI skips nothing");
+        return;
+    }
+    let on = "CONFIG_IA32_EMULATION=y\nCONFIG_COMPAT=y\n";
+    let waits = format!("{on}CONFIG_IA32_EMULATION_DEFAULT_DISABLED=y\n");
+    let einval = "echo 'setarch: failed to set personality to linux32: Invalid argument' >&2; exit 1";
+    let eperm = "echo 'setarch: failed to set personality to linux32: Operation not permitted' >&2; exit 1";
+    for (machine, config, setarch, runs) in [
+        ("x86_64", on, einval, true),
+        ("x86_64", "# CONFIG_IA32_EMULATION is not set\nCONFIG_COMPAT=y\n", "exit 0", false),
+        ("x86_64", &waits, "exit 0", false),
+        ("aarch64", "CONFIG_COMPAT=y\n", "exit 0", true),
+        ("aarch64", "CONFIG_COMPAT=y\n", einval, false),
+        ("aarch64", "CONFIG_COMPAT=y\n", eperm, true),
+        ("aarch64", "# CONFIG_COMPAT is not set\n", "exit 0", false),
+    ] {
+        let root = live::temp_dir();
+        let bin = root.path().join("bin");
+        fs::create_dir_all(root.path().join("boot")).unwrap();
+        fs::create_dir(&bin).unwrap();
+        fs::write(root.path().join("boot/config-9.9.9"), config).unwrap();
+        let uname = format!("case $1 in -r) echo 9.9.9 ;; *) echo {machine} ;; esac");
+        for (name, script) in [("uname", uname.as_str()), ("setarch", setarch), ("ausyscall", "exit 0")] {
+            fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/install-audit-rules");
+        let output = command("/bin/sh")
+            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()))
+            .args([script, "--dry-run", "--root"])
+            .arg(root.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let left_out = said.contains("for 32-bit programs, which this machine does not run");
+        assert_eq!(left_out, !runs, "{machine}, {config:?}, {setarch}: {said}");
+    }
 }
 
 /// The calls of the rules that arm64 does not have: it has only their `at` forms (include/uapi/asm-generic/unistd.h of Linux).

@@ -27,13 +27,14 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
 use serde_json::Value;
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need::Root,
     Need::Program("auditd"),
     Need::Program("auditctl"),
     Need::Program("rsyslogd"),
     Need::Program("setpriv"),
     Need::Program("nsenter"),
+    Need::Program("prlimit"),
 ];
 
 /// A rule that nothing here sets off: a record would make auditd look after its plugins.
@@ -123,6 +124,12 @@ impl Rig {
     }
 }
 
+/// Sets a limit of another process, as systemd's `LimitNOFILE=` does before it begins.
+fn prlimit(pid: u32, limit: &str) {
+    let set = command("prlimit").args(["--pid", &pid.to_string(), limit]).output().unwrap();
+    assert!(set.status.success(), "{set:?}");
+}
+
 /// A healthy host, then one trap after the other, each taken away again.
 fn live_traps(system: System) {
     let Some(rig) = Rig::start(system, LogFormat::Enriched) else { return };
@@ -209,17 +216,29 @@ fn live_traps(system: System) {
     let found = rig.clean();
     assert!(found.contains_key("relay-outdated"), "{found:#?}");
 
+    // A limit that is inherited from auditd, for the relay that auditd starts next.
+    prlimit(rig.auditd.pid(), "--nofile=64:1024");
     // The relay is gone and auditd has not noticed.
-    send_signal(old, Signal::SIGKILL);
-    assert!(wait_until(Duration::from_secs(5), || !live::is_running(old)));
-    rig.names("relay-not-running", "none of its children");
+    let kill = |relay: u32| {
+        send_signal(relay, Signal::SIGKILL);
+        assert!(wait_until(Duration::from_secs(5), || !live::is_running(relay)));
+    };
     // A record makes it notice, and start the relay again.
-    user_message("is anybody there");
-    user_message("is anybody there");
-    assert!(
-        wait_until(Duration::from_secs(10), || !rig.auditd.relays().is_empty()),
-        "auditd starts it again"
-    );
+    let comes_back = || {
+        user_message("is anybody there");
+        user_message("is anybody there");
+        let is_there = || !rig.auditd.relays().is_empty();
+        assert!(wait_until(Duration::from_secs(10), is_there), "auditd starts it again");
+    };
+    kill(old);
+    rig.names("relay-not-running", "none of its children");
+    comes_back();
+    let inherited = || rig.clean().get("limits").is_some_and(|seen| seen.contains("may open 64 files"));
+    assert!(wait_until(Duration::from_secs(10), inherited), "{:#?}", rig.clean());
+    // Auditd's own may be raised again without more than its user's rights, that of the relay's account may not.
+    prlimit(rig.auditd.pid(), "--nofile=1024:1024");
+    kill(rig.auditd.relay());
+    comes_back();
     assert!(wait_until(Duration::from_secs(10), || rig.clean().is_empty()), "{:#?}", rig.clean());
 
     // The receiver goes away.

@@ -24,6 +24,9 @@ for _ in $(seq 100); do
     [ "$(wc -l < /run/out)" -ge "$EXPECTED" ] && break
     sleep 0.1
 done
+# The doctor, with a journald that reads the kernel's audit records as well.
+"$RELAY" doctor --json --only journald-audit,multicast-reader --config none > "$DOCTOR" || true
+echo "$journald" >> "$DOCTOR"
 cat /run/out
 "#;
 
@@ -48,16 +51,32 @@ fn journald_reads_what_auto_sends() {
     let stream = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/string.log");
     let text = String::from_utf8_lossy(&std::fs::read(stream).unwrap()).into_owned();
     let expected: Vec<_> = text.lines().filter(|line| !line.starts_with("type=EOE")).collect();
+    let dir = tempfile::tempdir().unwrap();
     let output = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "bash", "-c", SCRIPT])
         .env("JOURNALD", JOURNALD)
         .env("RELAY", env!("CARGO_BIN_EXE_audit-relay"))
         .env("STREAM", stream)
+        .env("DOCTOR", dir.path().join("doctor"))
         .env("EXPECTED", expected.len().to_string())
         .output()
         .unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaints}");
+
+    let said = std::fs::read_to_string(dir.path().join("doctor")).unwrap();
+    let (found, pid) = said.trim_end().rsplit_once('\n').unwrap();
+    let found: serde_json::Value =
+        serde_json::from_str(found).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let seen: Vec<_> = found["findings"].as_array().unwrap().iter().map(|f| (&f["id"], &f["seen"])).collect();
+    let is_named = |(id, seen): &(&serde_json::Value, &serde_json::Value)| {
+        *id == "journald-audit" && seen.as_str().unwrap().contains(&format!("systemd-journald (pid {pid})"))
+    };
+    assert!(seen.iter().any(is_named), "{found:#}");
+    let other = |(id, seen): &(&serde_json::Value, &serde_json::Value)| {
+        *id == "multicast-reader" && seen.as_str().unwrap().contains(&format!("(pid {pid})"))
+    };
+    assert!(!seen.iter().any(other), "journald is named once: {found:#}");
 
     let entries: Vec<serde_json::Value> = String::from_utf8(output.stdout)
         .unwrap()

@@ -417,13 +417,16 @@ fn a_life(lower: &str, sid: bool) {
          template(name=\"t\" type=\"string\" string=\"%syslogfacility-text% %msgid% %msg%\\n\")\n\
          action(type=\"omfile\" file=\"/tmp/received\" template=\"t\")\nE"
     ));
-    let rsyslogd = machine
-        .command(&["/usr/sbin/rsyslogd", "-n", "-i", "NONE", "-f", "/tmp/rsyslog.conf"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _rsyslogd = Ended(rsyslogd);
-    assert!(wait_until(Duration::from_secs(20), || live::listens(port)), "rsyslogd does not listen");
+    let receiver = || {
+        let rsyslogd = machine
+            .command(&["/usr/sbin/rsyslogd", "-n", "-i", "NONE", "-f", "/tmp/rsyslog.conf"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        assert!(wait_until(Duration::from_secs(20), || live::listens(port)), "rsyslogd does not listen");
+        Ended(rsyslogd)
+    };
+    let rsyslogd = receiver();
     let to = format!("tls://localhost:{port}");
     let said = machine.succeed(&["audit-relay", "install", "--to", &to, "--tls-ca", "/etc/ssl/logs.pem"]);
     assert!(said.contains("- active = no") && said.contains(&format!("go out to {to}")), "{said}");
@@ -452,15 +455,35 @@ fn a_life(lower: &str, sid: bool) {
         flood.join().unwrap()
     });
     assert_ne!(machine.relays(&auditd.0), before);
-    let numbers = || -> BTreeSet<usize> {
+    let numbers = |what: &str| -> Vec<usize> {
         let text = received();
-        let of = |line: &str| line.split_once("op=flood n=")?.1.split(' ').next()?.parse().ok();
+        let of = |line: &str| line.split_once(what)?.1.split(' ').next()?.parse().ok();
         text.lines().filter_map(of).collect()
     };
-    let all = wait_until(Duration::from_secs(30), || numbers().len() == sent);
-    let there = numbers();
+    let flooded = || BTreeSet::from_iter(numbers("op=flood n="));
+    let all = wait_until(Duration::from_secs(30), || flooded().len() == sent);
+    let there = flooded();
     let missing: Vec<_> = (0..sent).filter(|n| !there.contains(n)).collect();
     assert!(all, "{} of {sent} lost, from {:?} on", missing.len(), missing.first());
+
+    // An upgrade while the receiver is away: what the old program could not deliver the new one sends, before what came
+    // after.
+    drop(rsyslogd);
+    let away = |from: usize| {
+        let text = |n| (1107, format!("op=away n={n} and sixteen bytes to lose").into_bytes());
+        live::user_messages((from..from + 200).map(text));
+    };
+    let before = machine.relays(&auditd.0);
+    away(0);
+    let said = machine.succeed(&["dpkg", "-i", &format!("/tmp/{name}")]);
+    assert!(said.contains("starts the new program"), "{said}");
+    let after = machine.relays(&auditd.0);
+    assert!(!after.is_empty() && after != before, "{after:?}, before {before:?}: {said}");
+    away(200);
+    assert_eq!(numbers("op=away n="), [0; 0], "there is no receiver");
+    let _rsyslogd = receiver();
+    let all = wait_until(Duration::from_secs(30), || numbers("op=away n=").len() >= 400);
+    assert_eq!((all, numbers("op=away n=")), (true, (0..400).collect::<Vec<_>>()), "{said}");
 
     // Removed: auditd goes on, and starts again.
     let said = machine.succeed(&["dpkg", "-r", "audit-relay"]);

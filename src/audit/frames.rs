@@ -47,10 +47,7 @@ enum Layout {
     },
     Exact,
     Fixed,
-    /// As many bytes as the front with `node` bytes of a name has are not sent.
-    Overstated {
-        node: usize,
-    },
+    Overstated,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,23 +118,32 @@ pub(super) struct Frames {
     lost: bool,
     /// Bytes of a fixed frame's tail still to be passed over.
     tail: usize,
+    /// In the overstated layout: bytes that `node=NAME ` takes, as far as it has been seen.
+    node: usize,
     stamps: Reader,
 }
 
 impl Frames {
     /// Finds out the layout from the first frames.
     pub(super) fn detect() -> Self {
-        Self { layout: Layout::Unknown, locked: false, lost: false, tail: 0, stamps: Reader::default() }
+        Self {
+            layout: Layout::Unknown,
+            locked: false,
+            lost: false,
+            tail: 0,
+            node: 0,
+            stamps: Reader::default(),
+        }
     }
 
     /// Reads exact frames, whatever they look like.
     pub(super) fn exact() -> Self {
-        Self { layout: Layout::Exact, locked: true, lost: false, tail: 0, stamps: Reader::default() }
+        Self { layout: Layout::Exact, locked: true, lost: false, tail: 0, node: 0, stamps: Reader::default() }
     }
 
     /// Reads fixed frames, whatever they look like.
     pub(super) fn fixed() -> Self {
-        Self { layout: Layout::Fixed, locked: true, lost: false, tail: 0, stamps: Reader::default() }
+        Self { layout: Layout::Fixed, locked: true, lost: false, tail: 0, node: 0, stamps: Reader::default() }
     }
 
     /// Takes the next frame off the front of `input`. `ended` says that nothing will follow.
@@ -226,23 +232,16 @@ impl Frames {
         at == end
     }
 
-    fn frame<'a>(&mut self, header: Header, input: &'a [u8], ended: bool) -> Step<'a> {
-        let stated = header.frame_len();
-        let mut end = stated;
-        if header.version == 0
-            && let Layout::Unknown | Layout::Overstated { .. } = self.layout
-        {
-            match self.overstated_end(header, input) {
-                Some(early) if early > input.len() && !ended => return Step::More,
-                Some(early) => end = early,
-                None => {}
-            }
+    fn frame<'a>(&mut self, mut header: Header, input: &'a [u8], ended: bool) -> Step<'a> {
+        if header.version == 0 && matches!(self.layout, Layout::Unknown | Layout::Overstated) {
+            header.size = self.size_sent(header, input);
         }
-        let whole = input.len() >= end;
+        let stated = header.frame_len();
+        let whole = input.len() >= stated;
         if !whole && !ended {
             return Step::More;
         }
-        let end = end.min(input.len());
+        let end = stated.min(input.len());
         let payload = &input[header.length.min(end)..end];
         if whole && !self.locked && self.layout == Layout::Unknown && stated < FIXED_FRAME {
             self.layout = Layout::AfterFirst { tail: FIXED_FRAME - stated };
@@ -261,11 +260,16 @@ impl Frames {
         Step::Record { record, consumed: end }
     }
 
+    /// The payload's length, which in a frame of 2.6.4 is less than the header says.
+    #[cold]
+    #[inline(never)]
+    fn size_sent(&mut self, header: Header, input: &[u8]) -> usize {
+        self.overstated_end(header, input).map_or(header.size, |end| end - header.length)
+    }
+
     /// Where a frame of 2.6.4 ends, if it is one: before its stated end. No payload of version 0 holds a NUL, and the
     /// next header begins with one. Where none has arrived yet, what is usual not to be sent tells; 2.6.4 takes a
     /// trailing space (of EOE, say) off the text and off the size, and sends it all the same.
-    #[cold]
-    #[inline(never)]
     fn overstated_end(&mut self, header: Header, input: &[u8]) -> Option<usize> {
         let stated = header.frame_len();
         let name = match types::name(header.number) {
@@ -280,15 +284,17 @@ impl Frames {
             let next = &input[end..];
             next.iter().zip(&input[..8]).all(|(next, first)| next == first)
                 && Header::starts_record(next) != Some(false)
-                && (next.len() >= 8 || matches!(self.layout, Layout::Overstated { .. }))
+                && (next.len() >= 8 || self.layout == Layout::Overstated)
         }) {
             let not_sent = (stated - end).checked_sub(front - 1).filter(|&rest| rest <= LONGEST_NODE)?;
-            let known = if let Layout::Overstated { node } = self.layout { node } else { 0 };
-            self.layout = Layout::Overstated { node: known.max(not_sent.saturating_sub(1)) };
+            self.layout = Layout::Overstated;
+            self.node = self.node.max(not_sent.saturating_sub(1));
             return Some(end);
         }
-        let Layout::Overstated { node } = self.layout else { return None };
-        let usual = stated.checked_sub(front + node).filter(|&end| end >= HEADER)?;
+        if self.layout != Layout::Overstated {
+            return None;
+        }
+        let usual = stated.checked_sub(front + self.node).filter(|&end| end >= HEADER)?;
         Some(if input.get(usual).is_some_and(|byte| *byte != 0) { usual + 1 } else { usual })
     }
 

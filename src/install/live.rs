@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use crate::printable::printable;
 use crate::site::{self, Version, kernel};
 use crate::status::Sources;
-use crate::telemetry::Report;
+use crate::telemetry::{DestinationReport, Report};
 
 /// How long the kernel, and the relay, may take for an answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -141,7 +141,7 @@ fn wait<T>(limit: Duration, mut done: impl FnMut() -> Option<T>) -> Option<T> {
 pub enum Seen {
     /// It was read, and each destination has sent something: their URLs.
     Sent(Vec<String>),
-    /// The relay runs and reads. To these nothing has been sent in time: their URLs.
+    /// The relay runs and reads. To these nothing has been sent in time: their URLs, each with its last error.
     Unsent(Vec<String>),
     /// The relay runs. What it reads cannot be seen without a socket or a report.
     Running,
@@ -186,12 +186,14 @@ pub fn watch(daemon: &Daemon, what: &Watch<'_>) -> Result<Seen, String> {
         last = progress(relay, what.sources).or(last.take());
         let report = last.as_ref()?;
         let all = !report.destinations.is_empty() && report.destinations.iter().all(|d| d.sent > 0);
-        (report.read > first && all).then(|| names(report, true))
+        (report.read > first && all).then(|| report.destinations.iter().map(|d| printable(&d.url)).collect())
     });
     match (sent, last) {
         (Some(sent), _) => Ok(Seen::Sent(sent)),
         (None, _) if running(daemon, what) != Some(relay) => Err(ENDS.to_owned()),
-        (None, Some(report)) if report.read > 0 => Ok(Seen::Unsent(names(&report, false))),
+        (None, Some(report)) if report.read > 0 => {
+            Ok(Seen::Unsent(report.destinations.iter().filter(|d| d.sent == 0).map(unsent).collect()))
+        }
         (None, Some(_)) => Err(not_read(daemon)),
         // A relay whose socket could not be made goes on without it, and says so in the system's log.
         (None, None) if what.sources.file().is_none() => Ok(Seen::Running),
@@ -263,8 +265,13 @@ fn not_read(daemon: &Daemon) -> String {
     )
 }
 
-fn names(report: &Report, which: bool) -> Vec<String> {
-    report.destinations.iter().filter(|d| (d.sent > 0) == which).map(|d| printable(&d.url)).collect()
+/// A destination to which nothing is sent, and what its receivers' last error was.
+fn unsent(d: &DestinationReport) -> String {
+    let url = printable(&d.url);
+    match d.receivers.iter().find_map(|receiver| receiver.last_error.as_ref()) {
+        Some(last) => format!("{url} ({})", printable(&last.error)),
+        None => url,
+    }
 }
 
 /// The relay's numbers: over its socket, else by the report that it writes when it is told to. `None`: neither is this relay's;
