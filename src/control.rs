@@ -42,7 +42,7 @@ use crate::host::Names;
 use crate::pipeline::Pipeline;
 use crate::privilege::Confined;
 use crate::status::{Doors, Server, TextFile};
-use crate::telemetry::{Process, Report};
+use crate::telemetry::{self, Process, Report};
 use crate::{diagnostics, errand, sys};
 
 /// How often the kernel is asked about its clock.
@@ -145,6 +145,7 @@ struct Relay<F> {
     draining: bool,
     confinement: Confinement,
     started: Instant,
+    started_at: f64,
     signals: AsyncFd<SignalFd>,
     status: Server,
     metrics_file: Option<TextFile>,
@@ -181,6 +182,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
             draining: false,
             confinement: start.confinement,
             started: Instant::now(),
+            started_at: telemetry::now(),
             metrics_file: start.doors.take_file(),
             status: Server::start(&mut start.doors)?,
             signals: sys::watch_signals(start.signals)?,
@@ -377,6 +379,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         self.pipeline.report(Process {
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
+            start_time: self.started_at,
             input: self.pipeline.shared.form(),
             input_state: if self.draining { "draining" } else { "reading" },
             user: self.user.clone(),

@@ -86,7 +86,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let profile = auditd.map_or(Ok(()), |_| apparmor::enter());
     // Before root is given up: whose word the configuration is does not change with that.
     let starter = Uid::effective();
-    let config = match read(&given, starter) {
+    let config = match read(&given, starter, false) {
         Ok(config) => config,
         Err(error) => {
             complain(&format!("{error}\ntry: audit-relay check"));
@@ -177,9 +177,11 @@ fn relay(
             return NO_PERMISSION;
         }
     };
+    // From then on it has to be there: a file that is away for a moment must not make a reload one to the defaults.
+    let has_file = file_of(&given).is_some_and(|path| is_there(&path));
     control::relay(Start {
         confinement,
-        read_again: move || read(&given, starter),
+        read_again: move || read(&given, starter, has_file),
         names: known.names(),
         // What auditd feeds must not wait, whatever stands between.
         input_is_socket: auditd.is_some() || getsockopt(&io::stdin().as_fd(), sockopt::SockType).is_ok(),
@@ -193,10 +195,15 @@ fn relay(
     })
 }
 
-/// Reads file and command line together.
-fn read(options: &Options, starter: Uid) -> Result<Config, String> {
-    let named = options.config.is_some();
-    let settings = match file_of(options).filter(|path| named || path.exists()) {
+/// True if there is anything of the name, a link that leads nowhere too.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
+}
+
+/// Reads file and command line together. `needed`: the file must be there, whoever named it.
+fn read(options: &Options, starter: Uid, needed: bool) -> Result<Config, String> {
+    let needed = needed || options.config.is_some();
+    let settings = match file_of(options).filter(|path| needed || is_there(path)) {
         Some(path) => Settings::from_file(&path, starter)?,
         None => Settings::default(),
     };
@@ -215,7 +222,7 @@ fn file_of(options: &Options) -> Option<PathBuf> {
 /// `audit-relay check`.
 fn check(options: Options) -> u8 {
     let mut out = io::stdout();
-    match read(&options, Uid::effective())
+    match read(&options, Uid::effective(), false)
         .and_then(|config| privilege::account(config.user.as_deref()).map(|account| (config, account)))
     {
         Ok((config, account)) => {
@@ -244,7 +251,7 @@ fn check(options: Options) -> u8 {
 /// `audit-relay check --confinement`: a process for each attempt, since some are ended for it.
 fn check_confinement(options: &Options) -> u8 {
     let mut out = io::stdout();
-    let config = match read(options, Uid::effective()) {
+    let config = match read(options, Uid::effective(), false) {
         Ok(config) => config,
         Err(error) => {
             let _ = writeln!(io::stderr(), "audit-relay: {error}");
@@ -295,7 +302,7 @@ fn attempt(options: &Options, name: &str) -> u8 {
     let before = attempts::Before::now();
     // As the relay does it, which goes on without it.
     let _ = apparmor::enter();
-    let confined = read(options, Uid::effective()).and_then(|config| {
+    let confined = read(options, Uid::effective(), false).and_then(|config| {
         let account = privilege::account(config.user.as_deref())?;
         let confined = privilege::confine(&account)?;
         let resolver = host::Known::find().is_open();

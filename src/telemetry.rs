@@ -18,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::audit::Stamp;
 use crate::batch::Gap;
 use receivers::Receivers;
+pub(crate) use receivers::now;
 pub use receivers::{LastError, Receiver, Session, State};
 pub use report::{DestinationReport, Enforced, FilteredBy, Process, QueueReport, Report};
 
@@ -380,7 +381,8 @@ impl Telemetry {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: process.pid,
             uptime_seconds: process.uptime_seconds,
-            time: receivers::now(),
+            start_time: process.start_time,
+            time: now(),
             input: process.input.into(),
             input_state: process.input_state.into(),
             last_read: moment(self.input.last_read.load(Relaxed)),
@@ -472,6 +474,7 @@ mod tests {
         let process = Process {
             pid: 1,
             uptime_seconds: 0.0,
+            start_time: 0.0,
             input: "text",
             input_state: "reading",
             user: "nobody".to_owned(),
@@ -499,6 +502,7 @@ mod tests {
         let process = Process {
             pid: 1,
             uptime_seconds: 0.0,
+            start_time: 0.0,
             input: "text",
             input_state: "reading",
             user: "nobody".to_owned(),

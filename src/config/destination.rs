@@ -36,6 +36,9 @@ impl Destination {
 /// The most that fits an IPv4 datagram: 65,535 less 20 of IP and 8 of UDP header.
 const UDP_MAX: usize = 65_507;
 
+/// Linux takes no TCP_KEEPIDLE of more than 32,767 s.
+const LONGEST_KEEPALIVE: Duration = Duration::from_secs(540 * 60);
+
 /// librelp's default; more than this at a time no receiver has use for.
 const MAX_WINDOW: usize = 65_536;
 
@@ -190,7 +193,10 @@ fn service(own: &DestinationSettings, route: &Route, queue_size: usize) -> Resul
         replay: if tcp { replay } else { default.replay },
         connect_timeout: time("connect-timeout", own.connect_timeout.as_ref(), default.connect_timeout)?,
         tcp_user_timeout: time("tcp-user-timeout", own.tcp_user_timeout.as_ref(), default.tcp_user_timeout)?,
-        tcp_keepalive: time("tcp-keepalive", own.tcp_keepalive.as_ref(), default.tcp_keepalive)?,
+        tcp_keepalive: match time("tcp-keepalive", own.tcp_keepalive.as_ref(), default.tcp_keepalive)? {
+            time if time <= LONGEST_KEEPALIVE => time,
+            _ => return Err("tcp-keepalive: out of range; from 1s to 540min".to_owned()),
+        },
         relp_window: if relp { relp_window } else { default.relp_window },
         tls: match route.any(Target::is_over_tls) {
             true => Arc::new(tls(own)?),

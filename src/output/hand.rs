@@ -440,6 +440,7 @@ mod tests {
             let process = Process {
                 pid: 0,
                 uptime_seconds: 0.0,
+                start_time: 0.0,
                 input: "",
                 input_state: "reading",
                 user: String::new(),

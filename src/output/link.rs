@@ -232,13 +232,16 @@ async fn connect_any(
     within(limit, "connecting", first).await
 }
 
+type Loading = Answer<Result<Material, String>>;
+
 /// Asks the system what may take long: a receiver's address, and its certificates' files. A question that hangs (a
 /// resolver may take minutes, a file system for ever) goes on being the one question of its receiver, so that
 /// hanging ones cannot use up the threads.
 #[derive(Debug, Default)]
 pub(super) struct LookUp {
     asked: Option<Answer<io::Result<Vec<SocketAddr>>>>,
-    loading: Option<Answer<Result<Material, String>>>,
+    /// And by which settings.
+    loading: Option<(Arc<TlsSettings>, Loading)>,
     /// Where among many addresses the next attempt begins.
     turn: usize,
 }
@@ -250,11 +253,13 @@ impl LookUp {
         settings: &Arc<TlsSettings>,
         limit: Duration,
     ) -> io::Result<Arc<Material>> {
+        // What is read by the settings before a reload, however late, makes no session after it.
         let loading = match &mut self.loading {
-            Some(loading) => loading,
-            none => {
-                let settings = Arc::clone(settings);
-                none.insert(errand::begin("certificates", move || Material::load(&settings))?)
+            Some((by, loading)) if Arc::ptr_eq(by, settings) => loading,
+            other => {
+                let (by, settings) = (Arc::clone(settings), Arc::clone(settings));
+                let begun = errand::begin("certificates", move || Material::load(&settings))?;
+                &mut other.insert((by, begun)).1
             }
         };
         let work = async { loading.await.map_err(io::Error::other) };
@@ -357,9 +362,25 @@ mod tests {
         let found = found.expect("the limit is for all").unwrap();
         assert_eq!(found.peer_addr().unwrap(), address);
 
-        let gone = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = connect_any(vec![gone(), gone()], options, limit).await.unwrap_err();
+        // Taken, so that no other test gets the port, and not listening.
+        let closed = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let addresses = [closed.local_addr().unwrap().as_socket().unwrap(); 2];
+        let refused = connect_any(addresses.to_vec(), options, limit).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// A reading that hangs belongs to the settings that it was begun by: a reload's hold for every session after it.
+    #[tokio::test]
+    async fn a_reading_by_older_settings_is_not_waited_for_nor_used() {
+        let (_hangs, pending) = tokio::sync::oneshot::channel();
+        let (old, new) = (Arc::new(TlsSettings::default()), Arc::new(TlsSettings::default()));
+        let mut look_up = LookUp { loading: Some((Arc::clone(&old), pending)), ..LookUp::default() };
+        let timed_out = |result: io::Result<Arc<Material>>| {
+            result.err().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        };
+        assert!(timed_out(look_up.load(&old, Duration::from_millis(50)).await), "one reading at a time");
+        assert!(!timed_out(look_up.load(&new, Duration::from_secs(30)).await));
     }
 
     #[tokio::test]

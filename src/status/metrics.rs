@@ -97,7 +97,7 @@ fn relay(page: &mut Page, r: &Report) {
     page.metric("build_info", GAUGE, "Version of the running relay; always 1.")
         .at(&[("version", &r.version)], 1);
     page.metric("start_time_seconds", GAUGE, "When the relay started, in seconds since 1970.")
-        .is(format_args!("{:.3}", r.time - r.uptime_seconds));
+        .is(format_args!("{:.3}", r.start_time));
     page.metric("snapshot_time_seconds", GAUGE, "When these numbers were taken, in seconds since 1970.")
         .is(format_args!("{:.3}", r.time));
     page.metric(
@@ -392,6 +392,7 @@ mod tests {
         Report {
             time: 100.5,
             uptime_seconds: 0.25,
+            start_time: 100.25,
             read: 9,
             destinations: vec![d("odd\"\\\nname", true), d("x", false), d("x", true)],
             ..Report::default()

@@ -149,7 +149,7 @@ impl Receiver {
 }
 
 /// Seconds since 1970, to the millisecond.
-pub(super) fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     seconds(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -21,6 +21,8 @@ pub struct Report {
     pub pid: u32,
     /// Seconds since it started.
     pub uptime_seconds: f64,
+    /// When it started, by the clock as it was then.
+    pub start_time: f64,
     /// When this was taken.
     pub time: f64,
     /// `text`, `binary`, or `undecided` before the first byte.
@@ -138,6 +140,8 @@ pub struct Process {
     pub pid: u32,
     /// Seconds since the start.
     pub uptime_seconds: f64,
+    /// When that was.
+    pub start_time: f64,
     /// Form of the input.
     pub input: &'static str,
     /// See [`Report::input_state`].

@@ -154,7 +154,10 @@ mod tests {
         let tried = |target| trial(&member(target), &Service::default());
         let there = tried(Target::Tcp("127.0.0.1".to_owned(), port));
         assert_eq!((there.reached, there.is_local, there.opened), (Some(Ok(())), true, None));
-        drop(listener);
+        // Taken, so that no other test gets the port, and not listening.
+        let closed = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let port = closed.local_addr().unwrap().as_socket().unwrap().port();
         let gone = tried(Target::Tcp("127.0.0.1".to_owned(), port));
         assert!(gone.reached.unwrap().unwrap_err().contains("refused"));
         let nameless = tried(Target::Tcp("no-such-host.invalid".to_owned(), 601));
