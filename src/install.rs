@@ -22,7 +22,7 @@ use nix::unistd::Uid;
 use self::live::{Daemon, Seen, Watch};
 use self::plan::{Change, Found, State, Wish};
 use crate::config::{Config, DEFAULT_FILE, Settings};
-use crate::site::{self, Reload, Root, Site, Version};
+use crate::site::{self, Reload, Root, Site, Version, unit};
 use crate::status::Sources;
 
 /// How long auditd may take to end a relay, which may need its whole drain time for it.
@@ -131,6 +131,8 @@ impl Ground {
             own: apply::look(&root, &folder.join(plan::OWN)),
             syslog: apply::look(&root, &folder.join(plan::SYSLOG)),
             settings: apply::look(&root, settings),
+            kill_mode: site::kill_mode(&root),
+            drop_in: apply::look(&root, Path::new(unit::OURS)),
             folder,
             program: facts,
         };
@@ -291,6 +293,7 @@ fn carry_out(
     if !changes.iter().any(|change| change.path == *settings) {
         check(ground, settings)?;
     }
+    reload_units(&ground.root, changes);
     let Some(daemon) = &ground.daemon else {
         say("auditd was not told; it starts the relay when it starts, or reloads, itself");
         return Ok(());
@@ -308,6 +311,23 @@ fn carry_out(
             Ok(())
         }
     }
+}
+
+/// Has systemd read auditd's unit again if a drop-in has come or gone.
+fn reload_units(root: &Root, changes: &[Change]) {
+    if !root.is_host()
+        || !site::under_systemd()
+        || changes.iter().all(|change| change.path != Path::new(unit::OURS))
+    {
+        return;
+    }
+    let reload = Command::new("systemctl").arg("daemon-reload").stdin(Stdio::null()).output();
+    let fault = match reload {
+        Ok(output) if output.status.success() => return say("systemd: daemon-reload"),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    say(&format!("systemd has not read {} yet ({fault}); run: systemctl daemon-reload", unit::OURS));
 }
 
 fn tell(seen: &Seen) {
@@ -370,6 +390,7 @@ fn take_back(ground: &Ground, done: &[Change], record: Vec<Change>, why: Failure
     if let Err(error) = apply::replace_record(&ground.root, record) {
         left.push(error);
     }
+    reload_units(&ground.root, done);
     let was_active = |change: &&Change| change.path.parent() == Some(&*ground.found.folder);
     if let Some(daemon) = ground.daemon.as_ref().filter(|_| done.iter().any(|change| was_active(&change))) {
         let gone = daemon.reload().is_ok() && daemon.lets_go(&ground.program, LETTING_GO);
@@ -407,9 +428,16 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
         })
         .collect();
     let mut removal = plan::uninstall(&ground.found, &name, &written)?;
-    if keep_config {
-        removal.left.extend(removal.then.drain(..).map(|change| change.path.display().to_string()));
-    }
+    // auditd's unit is none of the relay's configuration.
+    let stays = |path: &Path| {
+        keep_config && path.parent() != Some(&*ground.found.folder) && path != Path::new(unit::OURS)
+    };
+    removal.left.extend(
+        removal
+            .then
+            .extract_if(.., |change| stays(&change.path))
+            .map(|change| change.path.display().to_string()),
+    );
     let all: Vec<Change> = removal.first.iter().chain(&removal.then).cloned().collect();
     show(&all, "auditd does not start the relay; no file changes");
     if !request.dry_run {
@@ -443,8 +471,8 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
         for change in &removal.then {
             apply::make(&ground.root, change)?;
         }
+        reload_units(&ground.root, &removal.then);
         // What stays because it was asked for may still be removed later.
-        let stays = |path: &Path| keep_config && path.parent() != Some(&*ground.found.folder);
         let paths: Vec<_> =
             written.iter().map(|(change, _)| change.path.clone()).filter(|path| !stays(path)).collect();
         apply::forget(&ground.root, &paths)?;

@@ -9,8 +9,10 @@ pub mod plugin;
 pub mod root;
 pub mod settings;
 pub mod status;
+pub mod unit;
 pub mod version;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 pub use plugin::{Facts, Form, Kind, PluginConf};
 pub use root::Root;
 pub use settings::Settings;
+pub use unit::KillMode;
 pub use version::{Reload, Version};
 
 /// auditd's own configuration.
@@ -113,6 +116,8 @@ pub struct Site {
     pub plugin_folder: PathBuf,
     /// What is in it, sorted by name.
     pub plugins: Vec<Plugin>,
+    /// How systemd ends what auditd has started; `None`: there is no unit, or the machine runs without systemd.
+    pub kill_mode: Option<KillMode>,
     /// What could not be looked at: sentences.
     pub unseen: Vec<String>,
 }
@@ -157,7 +162,22 @@ impl Site {
             unseen.push(format!("{}: {error}", plugin_folder.display()));
             Vec::new()
         });
-        Self { version, installed, pid, conf_file, settings, dispatcher, plugin_folder, plugins, unseen }
+        let kill_mode = match root.is_host() && !under_systemd() {
+            true => None,
+            false => kill_mode(root),
+        };
+        Self {
+            version,
+            installed,
+            pid,
+            conf_file,
+            settings,
+            dispatcher,
+            plugin_folder,
+            plugins,
+            kill_mode,
+            unseen,
+        }
     }
 
     /// auditd's own configuration.
@@ -271,6 +291,33 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     read_file(path, LARGEST_CONF).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// True if this machine's services are systemd's (sd_booted(3)).
+pub fn under_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// How systemd would end what auditd has started on this machine; `None`: it has no unit of auditd's.
+pub fn kill_mode(root: &Root) -> Option<KillMode> {
+    let read = |path: PathBuf| read_text(&root.find(path)).ok();
+    let unit = unit::FOLDERS.iter().find_map(|folder| read(Path::new(folder).join(unit::NAME)))?;
+    // By name, whatever the folder; of one name the first that is found counts.
+    let mut drop_ins = BTreeMap::new();
+    for kind in unit::DROP_INS {
+        for folder in unit::FOLDERS.map(|folder| Path::new(folder).join(kind)) {
+            let names = fs::read_dir(root.find(&folder))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name());
+            for name in names.filter(|name| name.as_bytes().ends_with(b".conf")) {
+                drop_ins.entry(name.clone()).or_insert_with(|| folder.join(name));
+            }
+        }
+    }
+    let texts: Vec<String> = drop_ins.into_values().filter_map(read).collect();
+    Some(unit::kill_mode(std::iter::once(&unit).chain(&texts).map(String::as_str)))
+}
+
 /// Every configuration in auditd's plugin folder, sorted by name.
 ///
 /// # Errors
@@ -338,6 +385,36 @@ impl Facts {
 mod tests {
     use super::*;
     use std::fs::Permissions;
+
+    #[test]
+    fn drop_ins_are_read_as_systemd_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let put = |path: &str, mode: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("[Service]\nKillMode={mode}\n")).unwrap();
+        };
+        assert_eq!(kill_mode(&root), None);
+        put("etc/systemd/system/auditd.service.d/a.conf", "none");
+        assert_eq!(kill_mode(&root), None, "no unit");
+        put("usr/lib/systemd/system/auditd.service", "mixed");
+        assert_eq!(kill_mode(&root), Some(KillMode::None));
+        // By name, not by folder; a name that does not end in .conf is none.
+        put("usr/lib/systemd/system/service.d/b.conf", "process");
+        put("run/systemd/system/auditd.service.d/z.conf.old", "mixed");
+        assert_eq!(kill_mode(&root), Some(KillMode::Process));
+        put("usr/lib/systemd/system/auditd.service.d/c.conf", "mixed");
+        assert_eq!(kill_mode(&root), Some(KillMode::Mixed));
+        put("etc/systemd/system/auditd.service.d/c.conf", "control-group");
+        assert_eq!(kill_mode(&root), Some(KillMode::ControlGroup));
+        // The administrator's unit hides the distribution's.
+        fs::remove_dir_all(dir.path().join("etc/systemd/system/auditd.service.d")).unwrap();
+        fs::remove_dir_all(dir.path().join("usr/lib/systemd/system/auditd.service.d")).unwrap();
+        fs::remove_dir_all(dir.path().join("usr/lib/systemd/system/service.d")).unwrap();
+        put("etc/systemd/system/auditd.service", "none");
+        assert_eq!(kill_mode(&root), Some(KillMode::None));
+    }
 
     #[test]
     fn a_parent_is_found_behind_any_name() {

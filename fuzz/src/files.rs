@@ -121,10 +121,17 @@ type Message<'a> = (&'a [u8], Option<(u64, u32)>, bool);
 
 const MAGIC: &[u8] = b"audit-relay handover 1\n";
 
-/// The file's form as src/handover.rs draws it: destinations and their messages, `None` if it is broken.
-fn sections(file: &[u8]) -> Option<Vec<(&str, Vec<Message<'_>>)>> {
+/// What notices announce: records, and bytes that were skipped.
+type Announced = (u64, u64);
+
+/// What one destination is left.
+type Section<'a> = (&'a str, Vec<Message<'a>>, Announced);
+
+/// The file's form as src/handover.rs draws it: what each destination is left, `None` if it is broken.
+fn sections(file: &[u8]) -> Option<Vec<Section<'_>>> {
     let mut rest = Choices::new(file.strip_prefix(MAGIC)?);
-    let mut found: Vec<(&str, Vec<Message<'_>>)> = Vec::new();
+    let mut found: Vec<Section<'_>> = Vec::new();
+    let number = |rest: &mut Choices<'_>| Some(u64::from_ne_bytes(rest.take(8).try_into().ok()?));
     let exact = |rest: &mut Choices<'_>, count: usize| (rest.rest().len() >= count).then_some(count);
     loop {
         exact(&mut rest, 1)?;
@@ -137,19 +144,30 @@ fn sections(file: &[u8]) -> Option<Vec<(&str, Vec<Message<'_>>)>> {
                     return None;
                 }
                 exact(&mut rest, length)?;
-                found.push((std::str::from_utf8(rest.take(length)).ok()?, Vec::new()));
+                found.push((std::str::from_utf8(rest.take(length)).ok()?, Vec::new(), (0, 0)));
             }
             kind @ (b'R' | b'N') => {
                 exact(&mut rest, 16)?;
                 let ms = u64::from_ne_bytes(rest.take(8).try_into().ok()?);
                 let serial = u32::from_ne_bytes(rest.take(4).try_into().ok()?);
                 let length = u32::from_ne_bytes(rest.take(4).try_into().ok()?) as usize;
-                if !(1..=1 << 20).contains(&length) {
+                if !(1..=2 << 20).contains(&length) {
                     return None;
                 }
                 exact(&mut rest, length)?;
                 let message = rest.take(length);
                 found.last_mut()?.1.push((message, (ms != u64::MAX).then_some((ms, serial)), kind == b'R'));
+            }
+            b'A' => {
+                exact(&mut rest, 40)?;
+                let records = number(&mut rest)?;
+                rest.take(24);
+                let skipped = number(&mut rest)?;
+                let (_, messages, announced) = found.last_mut()?;
+                if messages.is_empty() || records.max(skipped) > 1 << 40 {
+                    return None;
+                }
+                *announced = (announced.0 + records, announced.1 + skipped);
             }
             _ => return None,
         }
@@ -157,7 +175,7 @@ fn sections(file: &[u8]) -> Option<Vec<(&str, Vec<Message<'_>>)>> {
 }
 
 /// The handover file. Any bytes: no panic; it is taken if and only if it has the form, and then every message comes
-/// out once, with its stamp, for its destination, and the sums of records are right; memory stays in proportion to
+/// out once, with its stamp, for its destination, and the sums of records and of what is announced are right; memory stays in proportion to
 /// the file; written again it reads as the same.
 pub fn handover(input: &[u8]) {
     let mut choices = Choices::new(input);
@@ -181,10 +199,11 @@ pub fn handover(input: &[u8]) {
     };
     let expected = expected.unwrap_or_else(|| panic!("a broken file was taken"));
     let keys: Vec<_> = taken.iter().map(|legacy| legacy.key.as_str()).collect();
-    assert_eq!(keys, expected.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+    assert_eq!(keys, expected.iter().map(|(key, ..)| *key).collect::<Vec<_>>());
     let mut memory = 0;
-    for (legacy, (_, messages)) in taken.iter().zip(&expected) {
+    for (legacy, (_, messages, announced)) in taken.iter().zip(&expected) {
         assert_eq!(contents(&legacy.batches), *messages);
+        assert_eq!(sums(&legacy.batches), *announced);
         let records = messages.iter().filter(|(.., is_record)| *is_record).count();
         assert_eq!(legacy.records(), records as u64, "the sum of records is wrong");
         memory += legacy.batches.iter().map(|batch| batch.bytes.capacity()).sum::<usize>();
@@ -201,9 +220,15 @@ pub fn handover(input: &[u8]) {
     let again = write_handover(again).unwrap_or_else(|error| panic!("{error}"));
     let again = read_handover(&again).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(again.len(), expected.len());
-    for (legacy, (key, messages)) in again.iter().zip(&expected) {
+    for (legacy, (key, messages, announced)) in again.iter().zip(&expected) {
         assert_eq!((legacy.key.as_str(), contents(&legacy.batches)), (*key, messages.clone()));
+        assert_eq!(sums(&legacy.batches), *announced);
     }
+}
+
+fn sums(batches: &[Batch]) -> Announced {
+    let all = batches.iter().map(|batch| (batch.announced.records, batch.announced_skipped));
+    all.fold((0, 0), |(records, skipped), more| (records + more.0, skipped + more.1))
 }
 
 fn contents(batches: &[Batch]) -> Vec<Message<'_>> {

@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::host::Names;
 use crate::privilege::Account;
 use crate::site::status::Status;
-use crate::site::{Facts, Kind, Plugin, PluginConf, Settings, Site, Source, Version};
+use crate::site::{Facts, KillMode, Kind, Plugin, PluginConf, Settings, Site, Source, Version};
 use crate::telemetry::{DestinationReport, Report};
 use Severity::{Note, Problem, Warning};
 
@@ -65,6 +65,7 @@ fn healthy() -> Machine {
             settings: Ok(conf),
             plugin_folder: PathBuf::from("/etc/audit/plugins.d"),
             plugins: vec![plugin("audit-relay.conf", OURS, version), syslog],
+            kill_mode: Some(KillMode::ControlGroup),
             unseen: Vec::new(),
         },
         auditd_conf: Some(Facts { kind: Kind::File, uid: 0, gid: 0, mode: 0o640 }),
@@ -274,6 +275,12 @@ const PLANTED: &[Row] = &[
         Warning,
         |m| m.site.installed = Some(Version::new(4, 2, 2)),
         "auditd 4.0.2 runs, 4.2.2 is installed",
+    ),
+    (
+        "unit-kills-relay",
+        Problem,
+        |m| m.site.kill_mode = Some(KillMode::Mixed),
+        "auditd.service has KillMode=mixed",
     ),
     (
         "name-format-fqd",

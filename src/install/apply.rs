@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{self, Change, State};
 use crate::guarded::{self, Fault, Place};
-use crate::site::{Facts, Root};
+use crate::site::{Facts, Root, unit};
 
 /// Where install keeps what it has changed.
 pub const RECORD: &str = "/var/lib/audit-relay/install.json";
@@ -81,6 +81,12 @@ fn read(place: &Place) -> io::Result<Option<(Facts, Option<String>)>> {
 /// A sentence; then the file is as it was.
 pub fn make(root: &Root, change: &Change) -> Result<(), String> {
     let shown = change.path.display();
+    // A unit's folder of drop-ins comes with the first and goes with the last.
+    let drop_ins =
+        change.path.parent().filter(|_| change.path == Path::new(unit::OURS)).map(|path| root.find(path));
+    if let Some(folder) = drop_ins.as_ref().filter(|folder| change.after.is_some() && !folder.exists()) {
+        new_folder(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
     let place = place(root, &change.path).map_err(|fault| match fault {
         Fault::Io(error) => format!("{shown}: {error}"),
         Fault::Refused(sentence) => sentence,
@@ -95,7 +101,17 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
             .map_err(io::Error::from)
             .and_then(|()| sync(&place)),
     };
-    done.map_err(|error| format!("{shown}: cannot be written: {error}"))
+    done.map_err(|error| format!("{shown}: cannot be written: {error}"))?;
+    if let Some(folder) = drop_ins.filter(|_| change.after.is_none()) {
+        let _ = fs::remove_dir(folder);
+    }
+    Ok(())
+}
+
+/// A folder that everybody may look into, whatever the umask.
+fn new_folder(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 /// Takes one change back.
@@ -208,8 +224,7 @@ pub fn replace_record(root: &Root, changes: Vec<Change>) -> Result<(), String> {
     }
     let folder = root.find(path.parent().unwrap_or(Path::new("/")));
     if after.is_some() && !folder.exists() {
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
+        new_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     let emptied = after.is_none();
     make(root, &Change { path, before, after, mode: 0o600 })?;
@@ -276,6 +291,24 @@ mod tests {
         assert_eq!(look(&root, Path::new(path)), State::Absent);
         let left: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn a_units_folder_comes_with_its_drop_in_and_goes_with_the_last() {
+        let (dir, root) = machine();
+        let units = dir.path().join("etc/systemd/system");
+        fs::create_dir_all(&units).unwrap();
+        let folder = units.join("auditd.service.d");
+        let drop_in = change(unit::OURS, None, Some("[Service]\n"));
+        for others in [false, true] {
+            make(&root, &drop_in).unwrap();
+            assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o7777, 0o755);
+            if others {
+                fs::write(folder.join("theirs.conf"), "").unwrap();
+            }
+            undo(&root, &drop_in).unwrap();
+            assert_eq!((folder.exists(), folder.join("audit-relay.conf").exists()), (others, false));
+        }
     }
 
     #[test]

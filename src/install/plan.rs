@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::site::plugin::{self, Facts, Kind};
-use crate::site::{Plugin, PluginConf, Version};
+use crate::site::{KillMode, Plugin, PluginConf, Version, unit};
 
 /// Name of the relay's own plugin configuration.
 pub const OWN: &str = "audit-relay.conf";
@@ -23,6 +23,15 @@ const CONF_MODE: u32 = 0o640;
 
 /// Mode of the relay's configuration, which the relay reads again without root.
 const SETTINGS_MODE: u32 = 0o644;
+
+/// Mode of a drop-in, which everybody may read as they may the unit.
+const DROP_IN_MODE: u32 = 0o644;
+
+/// auditd 4's own unit has systemd kill the relay as soon as auditd has gone.
+const DROP_IN: &str = "# Written by audit-relay install; taken out again by audit-relay uninstall.\n\
+    # With KillMode=mixed systemd kills what auditd has started as soon as auditd itself has ended. The relay then has no\n\
+    # time to deliver what it holds, or to hand it over to the next one.\n\
+    [Service]\nKillMode=control-group\n";
 
 /// A file that may be changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,6 +75,10 @@ pub struct Found {
     pub syslog: State,
     /// The relay's configuration.
     pub settings: State,
+    /// How systemd ends what auditd has started; `None`: auditd has no unit here.
+    pub kill_mode: Option<KillMode>,
+    /// [`unit::OURS`].
+    pub drop_in: State,
     /// The relay's program, links followed; `None`: it is not there.
     pub program: Option<Facts>,
 }
@@ -143,6 +156,7 @@ pub fn install(found: &Found, wish: &Wish) -> Result<Vec<Change>, String> {
     }
     let mut changes = Vec::new();
     changes.extend(settings(found, wish)?);
+    changes.extend(drop_in(found)?);
     changes.extend(conf(found, wish, version, file)?);
     Ok(changes)
 }
@@ -164,6 +178,27 @@ fn settings(found: &Found, wish: &Wish) -> Result<Option<Change>, String> {
         )),
         (State::Text(..), _) => Ok(None),
         (State::Untouchable(why), _) => Err(format!("{named} {why}")),
+    }
+}
+
+/// What leaves the relay time to end when auditd's unit is stopped.
+fn drop_in(found: &Found) -> Result<Option<Change>, String> {
+    if found.kill_mode != Some(KillMode::Mixed) {
+        return Ok(None);
+    }
+    match &found.drop_in {
+        State::Absent => Ok(Some(Change {
+            path: unit::OURS.into(),
+            before: None,
+            after: Some(DROP_IN.to_owned()),
+            mode: DROP_IN_MODE,
+        })),
+        State::Text(..) => Err(format!(
+            "{} is there already and leaves KillMode=mixed, with which systemd kills the relay before it has delivered what it \
+             holds; put KillMode=control-group into it, or remove it",
+            unit::OURS
+        )),
+        State::Untouchable(why) => Err(format!("{} {why}", unit::OURS)),
     }
 }
 

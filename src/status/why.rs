@@ -115,6 +115,7 @@ mod tests {
             dispatcher: settings,
             plugin_folder: "/p".into(),
             plugins: plugins.iter().map(plugin).collect(),
+            kill_mode: None,
             unseen: Vec::new(),
         }
     }

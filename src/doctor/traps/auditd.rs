@@ -3,7 +3,7 @@
 use super::{Found, RELOAD, RESTART, Trap, is_dispatcher, note, problem, warning, when};
 use crate::doctor::machine::Machine;
 use crate::site::settings::{Flush, LogFormat, NameFormat, Overflow};
-use crate::site::{AUDITD_CONF, Source, Version};
+use crate::site::{AUDITD_CONF, KillMode, Source, Version, unit};
 
 /// auditd's own default for `q_depth` from 3.0 on.
 const USUAL_Q_DEPTH: u32 = 2000;
@@ -80,6 +80,22 @@ pub(super) const TRAPS: &[Trap] = &[
                 warning(format!("auditd {running} runs, {installed} is installed"), RESTART)
             }),
             _ => Vec::new(),
+        },
+    },
+    Trap {
+        id: "unit-kills-relay",
+        why: "systemd sends SIGKILL to everything that auditd has started as soon as auditd itself has ended; what the relay \
+              has not delivered by then is neither delivered nor handed over, and nobody counts it",
+        find: |m| {
+            when(m.site.kill_mode == Some(KillMode::Mixed), || {
+                problem(
+                    format!("{} has KillMode=mixed", unit::NAME),
+                    format!(
+                        "audit-relay install, again, or in {}: [Service] KillMode=control-group; then systemctl daemon-reload",
+                        unit::OURS
+                    ),
+                )
+            })
         },
     },
     Trap {

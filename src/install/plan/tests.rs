@@ -22,6 +22,8 @@ fn found(version: &str) -> Found {
         own: State::Absent,
         syslog: State::Absent,
         settings: State::Absent,
+        kill_mode: None,
+        drop_in: State::Absent,
         program: Some(Facts { kind: Kind::File, uid: 0, gid: 0, mode: 0o755 }),
     }
 }
@@ -294,4 +296,34 @@ fn changes_are_shown() {
     ] {
         assert_eq!(show(&[change]), shown);
     }
+}
+
+/// auditd 4's own unit has systemd kill the relay when auditd has ended.
+#[test]
+fn the_unit_is_told_to_wait_for_the_relay() {
+    use unit::{OURS, kill_mode};
+    let unit = "[Service]\nType=forking\nKillMode=mixed\n";
+    let mixed = Found { kill_mode: Some(KillMode::Mixed), ..found("4.2.1") };
+    let changes = install(&mixed, &wish()).unwrap();
+    let change = changes.iter().find(|change| change.path == Path::new(OURS)).unwrap();
+    let text = change.after.clone().unwrap();
+    assert_eq!(kill_mode([unit, &text]), KillMode::ControlGroup, "{text}");
+    assert!(text.lines().all(|line| !line.starts_with(' ') && !line.is_empty()), "{text}");
+    // Before auditd is told of the relay.
+    assert_eq!(changes.iter().position(|change| change.path == Path::new(OURS)), Some(1), "{changes:?}");
+
+    for kill_mode in [None, Some(KillMode::ControlGroup), Some(KillMode::Process), Some(KillMode::None)] {
+        let changes = install(&Found { kill_mode, ..found("4.2.1") }, &wish()).unwrap();
+        assert!(changes.iter().all(|change| change.path != Path::new(OURS)), "{kill_mode:?}");
+    }
+    let somebodys = State::Text("[Service]\nKillMode=mixed\n".to_owned(), 0o644);
+    let refused = install(&Found { drop_in: somebodys, ..mixed.clone() }, &wish()).unwrap_err();
+    assert!(refused.contains(OURS) && refused.contains("is there already"), "{refused}");
+
+    // It goes when the relay has ended, and stays where it was changed.
+    let with = |now: &str| vec![(change.clone(), State::Text(now.to_owned(), 0o644))];
+    let removal = uninstall(&mixed, "audit-relay", &with(&text)).unwrap();
+    assert_eq!(removal.then.iter().map(|change| change.after.clone()).collect::<Vec<_>>(), [None]);
+    let removal = uninstall(&mixed, "audit-relay", &with("[Service]\nKillMode=process\n")).unwrap();
+    assert!(removal.then.is_empty() && removal.left[0].starts_with(OURS), "{removal:?}");
 }

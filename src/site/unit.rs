@@ -1,0 +1,92 @@
+//! auditd's service unit: how systemd ends what auditd has started.
+//!
+//! Promise: the `KillMode` that systemd arrives at for the unit and its drop-ins (systemd.kill(5), systemd.unit(5)). Law:
+//! pure; `site` opens the files.
+
+/// Where systemd looks for units; what an earlier folder holds hides the file of that name in a later one.
+pub const FOLDERS: [&str; 5] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// auditd's unit.
+pub const NAME: &str = "auditd.service";
+
+/// Folders of drop-ins, below each of [`FOLDERS`]: the unit's own and that of all services.
+pub const DROP_INS: [&str; 2] = ["auditd.service.d", "service.d"];
+
+/// The drop-in that `audit-relay install` writes where it has to.
+pub const OURS: &str = "/etc/systemd/system/auditd.service.d/audit-relay.conf";
+
+/// Whom systemd ends when the unit stops (systemd.kill(5)).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum KillMode {
+    /// SIGTERM to all, which then have `TimeoutStopSec` before SIGKILL: systemd's default, Debian 12.
+    #[default]
+    ControlGroup,
+    /// SIGTERM to auditd, and when that has gone SIGKILL to all others at once: auditd 4's own unit (seen: Debian sid,
+    /// auditd 4.2.1).
+    Mixed,
+    /// Signals to auditd only.
+    Process,
+    /// No signals.
+    None,
+}
+
+/// What the unit and its drop-ins (`texts`, in the order in which systemd reads them) come to. Words that systemd does not
+/// know it passes over, and so do we.
+pub fn kill_mode<'a>(texts: impl IntoIterator<Item = &'a str>) -> KillMode {
+    let mut mode = KillMode::default();
+    for text in texts {
+        let mut is_service = false;
+        for line in text.lines().map(str::trim) {
+            if line.starts_with(['#', ';']) {
+                continue;
+            }
+            if let Some(section) = line.strip_prefix('[') {
+                is_service = section.strip_suffix(']') == Some("Service");
+            }
+            let Some((key, value)) = line.split_once('=').filter(|_| is_service) else { continue };
+            if key.trim_end() != "KillMode" {
+                continue;
+            }
+            match value.trim_start() {
+                "control-group" => mode = KillMode::ControlGroup,
+                "mixed" => mode = KillMode::Mixed,
+                "process" => mode = KillMode::Process,
+                "none" => mode = KillMode::None,
+                _ => {}
+            }
+        }
+    }
+    mode
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_counts() {
+        for (texts, mode) in [
+            (vec![""], KillMode::ControlGroup),
+            (vec!["[Service]\nType=forking\nKillMode=mixed\n"], KillMode::Mixed),
+            (vec!["[Service]\n  KillMode = mixed  \n"], KillMode::Mixed),
+            (vec!["[Service]\n#KillMode=mixed\n;KillMode=mixed\n"], KillMode::ControlGroup),
+            (vec!["[Unit]\nKillMode=mixed\n[Install]\nKillMode=mixed\n"], KillMode::ControlGroup),
+            (
+                vec!["[Service]\nKillMode=mixed\n", "[Service]\nKillMode=control-group\n"],
+                KillMode::ControlGroup,
+            ),
+            (vec!["[Service]\nKillMode=process\n", "[Service]\nKillMode=mixd\n"], KillMode::Process),
+            // A drop-in begins outside of every section.
+            (vec!["[Service]\nKillMode=mixed\n", "KillMode=control-group\n"], KillMode::Mixed),
+            (vec!["[Service]\nKillMode=none\nKillMode=mixed\n"], KillMode::Mixed),
+        ] {
+            assert_eq!(kill_mode(texts.iter().copied()), mode, "{texts:?}");
+        }
+    }
+}
