@@ -267,7 +267,7 @@ fn a_standard_output_that_is_closed_holds_nothing_else() {
     }
     feed.close();
     let exit = relay.exit();
-    assert_eq!(exit.number("/destinations/0/lost/closed"), 500, "{exit:?}");
+    assert_eq!((exit.status, exit.number("/destinations/0/lost/closed")), (Some(75), 500), "{exit:?}");
     assert_eq!(alive.messages_after_exit().len(), 500);
 }
 

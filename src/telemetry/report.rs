@@ -191,10 +191,13 @@ impl std::fmt::Display for Enforced {
 }
 
 impl Report {
-    /// True if some destination has lost records or still holds some.
+    /// True if some destination still holds records, or has lost some at its end, which no notice tells of.
     pub fn has_undelivered(&self) -> bool {
+        let at_its_end = [Reason::DrainDeadline, Reason::Closed].map(Reason::name);
         self.destinations.iter().any(|d| {
-            d.in_flight > 0 || d.handed_over > 0 || d.lost.contains_key(Reason::DrainDeadline.name())
+            d.in_flight > 0
+                || d.handed_over > 0
+                || at_its_end.iter().any(|reason| d.lost.contains_key(*reason))
         })
     }
 
