@@ -343,6 +343,7 @@ impl Drop for Ended {
     }
 }
 
+const DROP_IN: &str = "/etc/systemd/system/auditd.service.d/audit-relay.conf";
 const CONF: &str = "/etc/audit/plugins.d/audit-relay.conf";
 
 /// Without auditd running, as in a container that is built: everything succeeds, and nothing is left.
@@ -430,6 +431,16 @@ fn a_life(lower: &str, sid: bool) {
     let to = format!("tls://localhost:{port}");
     let said = machine.succeed(&["audit-relay", "install", "--to", &to, "--tls-ca", "/etc/ssl/logs.pem"]);
     assert!(said.contains("- active = no") && said.contains(&format!("go out to {to}")), "{said}");
+    // Where auditd's own unit has the relay killed with auditd, a drop-in leaves it time.
+    let unit = machine.read("/usr/lib/systemd/system/auditd.service").unwrap_or_default();
+    let drop_in = machine.read(DROP_IN);
+    let kills = unit.lines().any(|line| line == "KillMode=mixed");
+    assert!(kills || !sid, "sid's unit has changed, and nothing is tried here: {unit}");
+    assert_eq!(
+        drop_in.is_some_and(|text| text.ends_with("[Service]\nKillMode=control-group\n")),
+        kills,
+        "{said}"
+    );
     let received = || machine.read("/tmp/received").unwrap_or_default();
     assert!(
         wait_until(Duration::from_secs(10), || received().contains("op=audit-relay-install")),
@@ -488,6 +499,7 @@ fn a_life(lower: &str, sid: bool) {
     // Removed: auditd goes on, and starts again.
     let said = machine.succeed(&["dpkg", "-r", "audit-relay"]);
     assert!(said.contains("auditd has ended the relay"), "{said}");
+    assert_eq!(machine.read(DROP_IN), None, "{said}");
     assert_eq!(machine.relays(&auditd.0), Vec::<String>::new());
     assert_eq!(machine.read(CONF).as_deref(), Some(include_str!("../packaging/plugins.d/audit-relay.conf")));
     assert!(
