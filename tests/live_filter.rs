@@ -203,6 +203,7 @@ fn a_reload_changes_the_filter_and_the_relay_loses_nothing() {
     // relay's own account is even.
     let texts = rig.texts();
     let thrown_away = gap(&texts, "before");
+    eprintln!("the filter threw {thrown_away} of 200 away");
     assert_eq!(gap(&texts, "behind"), 0);
     let said = rig.auditd.relay_said();
     let read: usize = said
