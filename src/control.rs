@@ -496,6 +496,11 @@ fn meaning(signal: &siginfo, auditd: Option<Dispatcher>) -> Wish {
                 Some(feeder) if (known && feeder.ends_by_term(sender)) || feeder.is_gone() => Wish::Stop,
                 // auditd's filter passes it on before it writes the last it has; its end is ours.
                 Some(feeder) if known && feeder.pid().as_raw() == sender => Wish::Nothing,
+                // At the end of auditd's unit all in it get one.
+                Some(_) if known && sender == 1 => {
+                    info!("SIGTERM from the service manager: going on until auditd has ended");
+                    Wish::Nothing
+                }
                 Some(_) => {
                     info!("SIGTERM from process {sender} ignored: only auditd stops its plugin");
                     Wish::Nothing
