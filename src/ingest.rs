@@ -150,6 +150,7 @@ impl Lane {
         }
     }
 
+    #[inline]
     fn append(&mut self, record: &Record<'_>, now: u64, shared: &Shared) {
         if self.batch.is_full_for(record.text.len()) && !self.make_room(now) {
             let given_up = shared.is_hopeless();
@@ -164,7 +165,9 @@ impl Lane {
                 return;
             }
         }
-        self.append_notices(now);
+        if self.has_news() {
+            self.append_notices(now);
+        }
         self.encoder.append(record, now, &mut self.batch);
     }
 
@@ -177,7 +180,15 @@ impl Lane {
         }
     }
 
-    /// Says in the stream what was lost or passed over since the last time.
+    /// Whether something was lost or passed over since the last time.
+    #[inline]
+    fn has_news(&self) -> bool {
+        let lost = self.counters.lost_one_by_one();
+        self.gap.records > 0 || self.skipped > 0 || lost != self.told_one_by_one
+    }
+
+    /// Says it in the stream.
+    #[cold]
     fn append_notices(&mut self, now: u64) {
         if let Some(gap) = self.gap.take() {
             self.batch.announced.merge(gap);
