@@ -6,6 +6,7 @@
 
 pub(crate) mod complaint;
 mod destination;
+mod next_start;
 mod one_or_more;
 mod seen;
 mod settings;

@@ -33,7 +33,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use crate::config::{Config, Destination};
+use crate::config::Config;
 use crate::confine::Confinement;
 use crate::dispatcher::Dispatcher;
 use crate::errand::Answer;
@@ -341,26 +341,8 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
     fn take_up(&mut self, read: Result<Config, String>) {
         match read.and_then(|config| self.confinement.admits(&config).map(|()| config)) {
             Ok(config) => {
-                let old = &self.config;
-                for (changed, key) in [
-                    (config.user != old.user, "user"),
-                    (config.report != old.report, "report"),
-                    (config.input != old.input, "input"),
-                    (config.log != old.log, "log"),
-                    (config.confine != old.confine, "confine"),
-                    (config.handover != old.handover, "handover"),
-                    (config.status != old.status || config.status_group != old.status_group, "status"),
-                    (config.metrics != old.metrics, "metrics"),
-                    (
-                        (&config.metrics_file, config.metrics_interval)
-                            != (&old.metrics_file, old.metrics_interval),
-                        "metrics-file",
-                    ),
-                    (other_queue_size(&config, old), "queue-size"),
-                ] {
-                    if changed {
-                        warn!("reload: a change of `{key}` takes effect when the relay is started again");
-                    }
+                for key in self.config.waiting(&config) {
+                    warn!("reload: a change of `{key}` takes effect when the relay is started again");
                 }
                 if self.pipeline.reload(&config) {
                     self.config = config;
@@ -448,12 +430,6 @@ impl Statistics {
         tokio::time::sleep_until(self.next).await;
         self.next = Instant::now() + interval;
     }
-}
-
-/// True if a destination that was there has another `queue-size`. One that is new begins with its own.
-fn other_queue_size(new: &Config, old: &Config) -> bool {
-    let changed = |a: &Destination, b: &Destination| a.url == b.url && a.queue_size != b.queue_size;
-    new.destinations.iter().any(|new| old.destinations.iter().any(|old| changed(new, old)))
 }
 
 /// Waits for a reading that has begun.

@@ -523,8 +523,12 @@ fn sighup_reads_the_configuration_again() {
         reload(&relay, &file, &format!("to = [\"{}\"]\n", added.url), DONE);
         let later = "a change of `queue-size` takes effect when the relay is started again";
         assert!(!relay.said().contains(later), "{}", relay.said());
-        reload(&relay, &file, &format!("queue-size = \"3MiB\"\nto = [\"{}\"]\n", added.url), DONE);
-        assert!(relay.said().contains(later), "{}", relay.said());
+        let waiting = "queue-size = \"3MiB\"\ngather = \"1ms\"\nthreads = \"2\"\n";
+        reload(&relay, &file, &format!("{waiting}to = [\"{}\"]\n", added.url), DONE);
+        for later in [later, &later.replace("queue-size", "gather"), &later.replace("queue-size", "threads")]
+        {
+            assert!(relay.said().contains(later), "{later}: {}", relay.said());
+        }
         auditd.write(&line(3, 0));
         assert_eq!(added.wait_for(3)[2].pri, 182);
         auditd.close();
