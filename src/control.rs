@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -63,21 +63,44 @@ pub const TEMPORARY_FAILURE: u8 = 75;
 /// Exit status: the system refuses what every process may have.
 pub const OS_ERROR: u8 = 71;
 
-/// Takes over the signals: resets what auditd has ignored or blocked, and blocks what [`relay`] reads.
-/// Call before the first thread starts. `by_hand`: no auditd has started us.
+/// The signals that [`relay`] reads, held back from the first moment on.
+#[derive(Debug)]
+pub struct HeldSignals {
+    ours: SigSet,
+    before: SigSet,
+}
+
+/// Has the kernel keep the signals that a relay reads: one that comes before it is known whether this is a relay, or how it
+/// is to run, must neither end it nor be lost. The kernel keeps what is blocked even if auditd has it ignored. Call
+/// before anything else.
 ///
 /// # Errors
 /// The system refuses.
-pub fn take_signals(by_hand: bool) -> io::Result<SignalFd> {
+pub fn hold_signals() -> io::Result<HeldSignals> {
     let mut ours = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         ours.add(signal);
     }
-    // Blocked first: one of them may be pending already, or come between two steps, and must not end us.
-    ours.thread_block()?;
-    sys::reset_signals(by_hand);
-    ours.thread_set_mask()?;
-    Ok(SignalFd::with_flags(&ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    let before = ours.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    Ok(HeldSignals { ours, before })
+}
+
+impl HeldSignals {
+    /// Lets them have their usual effect, as on any program; this is no relay.
+    pub fn release(self) {
+        let _ = self.before.thread_set_mask();
+    }
+
+    /// Takes them over: resets what auditd has ignored or blocked, and leaves blocked what [`relay`] reads.
+    /// Call before the first thread starts. `by_hand`: no auditd has started us.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn take(self, by_hand: bool) -> io::Result<SignalFd> {
+        sys::reset_signals(by_hand);
+        self.ours.thread_set_mask()?;
+        Ok(SignalFd::with_flags(&self.ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    }
 }
 
 /// Everything that [`relay`] needs.
@@ -99,7 +122,7 @@ pub struct Start<F> {
     pub handover: Option<Folder>,
     /// Where others may see what happens.
     pub doors: Doors,
-    /// From [`take_signals`].
+    /// From [`HeldSignals::take`].
     pub signals: SignalFd,
     /// Root is given up.
     pub confined: Confined,

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use support::fake_auditd::Auditd;
 use support::relay::{self, Relay, Setup};
 use support::sink::{ClosedPort, Framing, Place, Sink, accept_unix, bind_datagram, bind_stream, read_to_end};
-use support::{is_root, line, serial, temp_dir, wait_until};
+use support::{is_root, line, serial, strace_or_skip, temp_dir, wait_until};
 
 const EVERY_AUDITD: [Auditd; 4] =
     [Auditd::FirstStart, Auditd::Restart, Auditd::Dispatcher2x, Auditd::WithoutOutputs];
@@ -384,25 +384,74 @@ fn signals_that_came_before_the_relay_was_up_do_not_kill_it() {
     assert!(receiver.recv(&mut [0; 1000]).is_ok());
 }
 
-/// While it gives each signal its meaning, one after the other, none may have its old one.
+/// The program under strace, to which `signal` comes at the end of the system call `when`, such as `openat:when=7`.
+fn signalled(signal: &str, when: &str, arguments: &[&str]) -> Command {
+    let (call, number) = when.split_once(':').unwrap();
+    let mut command = Command::new("strace");
+    command
+        .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:signal={signal}:{number}")])
+        .arg(relay::binary())
+        .args(arguments);
+    command
+}
+
+/// The first thing that the program does after it has its signals held: it closes what it has inherited.
+const FIRST: &str = "close_range:when=1";
+
+/// From the first moment on, and while the relay gives each signal its meaning, one after the other, none may have its old
+/// one.
 #[test]
 fn a_signal_while_the_relay_takes_its_signals_does_not_kill_it() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "strace is missing, and CI skips nothing");
-        eprintln!("SKIPPED: needs strace");
+    if !strace_or_skip() {
         return;
     }
-    for signal in ["SIGHUP", "SIGUSR1", "SIGTERM"] {
+    for signal in ["SIGHUP", "SIGUSR1", "SIGTERM", "SIGINT"] {
         // All of these have their meaning by the 40th; some 60 calls are made.
-        let inject = format!("inject=rt_sigaction:signal={signal}:when=40");
-        let status = Command::new("strace")
-            .args(["-qq", "-o", "/dev/null", "-e", "trace=rt_sigaction", "-e", &inject])
-            .arg(relay::binary())
-            .args(["--config", "none", "--log", "none", "--to", "stdout:"])
+        for when in [FIRST, "rt_sigaction:when=40"] {
+            let status = signalled(signal, when, &["--config", "none", "--log", "none", "--to", "stdout:"])
+                .stdin(Stdio::null())
+                .status()
+                .unwrap();
+            assert_eq!(status.code(), Some(0), "{signal}, {when}: {status}");
+        }
+    }
+}
+
+/// A stop that comes that early is one: it waits until the relay can obey it.
+#[test]
+fn a_sigterm_of_the_first_moment_stops_the_relay_in_order() {
+    if !strace_or_skip() {
+        return;
+    }
+    let mut relay = signalled("SIGTERM", FIRST, &["--config", "none", "--log", "none", "--to", "stdout:"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = relay.stdin.take();
+    let mut status = None;
+    wait_until("it has stopped, although its input goes on", || {
+        status = relay.try_wait().unwrap();
+        status.is_some()
+    });
+    drop(input);
+    assert_eq!(status.unwrap().code(), Some(0), "{status:?}");
+}
+
+/// What is no relay is stopped by them as any program is.
+#[test]
+fn other_commands_are_stopped_by_a_signal_of_the_first_moment() {
+    use std::os::unix::process::ExitStatusExt as _;
+    if !strace_or_skip() {
+        return;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let status = signalled(signal.as_str(), FIRST, &["check", "--config", "none"])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .status()
             .unwrap();
-        assert_eq!(status.code(), Some(0), "{signal}: {status}");
+        assert_eq!(status.signal(), Some(signal as i32), "{signal}: {status}");
     }
 }
 
