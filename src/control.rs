@@ -317,6 +317,9 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         }
         self.draining = true;
         self.status.leave_port();
+        if let Some(file) = &self.metrics_file {
+            file.leave();
+        }
         // Whoever still holds the lock is not waited for: what has been read is to be delivered.
         self.inherit();
         self.pipeline.open_gate();
@@ -335,6 +338,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     _ => {}
                 },
                 ask = self.status.asked() => ask.answer(self.snapshot()),
+                _ = metrics.tick(), if self.metrics_file.is_some() => self.write_metrics(),
                 () = wait, if !given_up => {
                     given_up = true;
                     self.pipeline.give_up();
@@ -350,7 +354,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         {
             error!("{error}");
         }
-        self.last_report()
+        self.last_report().await
     }
 
     /// Begins to read the configuration. A disk that hangs must hold up nothing else.
@@ -425,10 +429,13 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         }
     }
 
-    fn last_report(&mut self) -> u8 {
+    async fn last_report(&mut self) -> u8 {
         let report = self.snapshot();
         diagnostics::last_words(&report.summary());
         self.put_report(&report);
+        if let Some(file) = &mut self.metrics_file {
+            file.put_last(&report).await;
+        }
         if report.has_undelivered() { TEMPORARY_FAILURE } else { 0 }
     }
 }

@@ -460,6 +460,36 @@ fn the_file_is_whole_at_every_moment_and_follows_the_numbers() {
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left aside");
 }
 
+/// What is lost at the end nobody else can tell: there is no relay any more that could be asked.
+#[test]
+fn the_file_follows_the_drain_and_has_the_last_numbers() {
+    let dir = temp_dir();
+    let folder = dir.path().join("metrics");
+    fs::create_dir(&folder).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
+    }
+    let file = folder.join("audit-relay.prom");
+    let closed = ClosedPort::new();
+    let url = format!("tcp://{}", closed.address());
+    let options =
+        ["--metrics-file", file.to_str().unwrap(), "--metrics-interval", "1s", "--drain-timeout", "3s"];
+    let (relay, mut feed) = Relay::to(&url).options(&options).by_hand();
+    (0..10).for_each(|number| feed.write(&line(number, 0)));
+    feed.close();
+    let has = |expected: &str| fs::read_to_string(&file).is_ok_and(|page| page.contains(expected));
+    wait_until("the file follows the drain", || has("\naudit_relay_input_reading 0\n"));
+    let in_flight = format!("\naudit_relay_destination_records_in_flight{{destination=\"{url}\"}} 10\n");
+    assert!(has(&in_flight), "{}", fs::read_to_string(&file).unwrap());
+    let exit = relay.exit();
+    assert_eq!(exit.number("/destinations/0/lost/drain_deadline"), 10, "{exit:?}");
+    let lost = format!(
+        "\naudit_relay_destination_records_lost_total{{destination=\"{url}\",reason=\"drain_deadline\"}} 10\n"
+    );
+    assert!(has(&lost), "{}", fs::read_to_string(&file).unwrap());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left aside");
+}
+
 #[test]
 fn statistics_come_in_the_stream_and_are_no_records() {
     let sink = Sink::tcp(Framing::Octet);
