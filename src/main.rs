@@ -152,7 +152,7 @@ fn relay(
             opened.map_err(|error| log::error!("{error}; going on without the report")).ok()
         });
     let handover = open_handover(&config.handover, is_the_machines, owner);
-    let doors = match status::open(&config, is_the_machines, owner) {
+    let doors = match status::open(&config, is_the_machines, owner, handover.as_ref()) {
         Ok(doors) => doors,
         Err(error) => {
             log::error!("{error}");
