@@ -253,7 +253,8 @@ fn check(options: Options) -> u8 {
                 let _ = writeln!(io::stderr(), "audit-relay: {error}");
                 return CANNOT_CREATE;
             }
-            for warning in config.warnings().into_iter().chain(unseen) {
+            let shut = status::shut_to_group(&config, owner);
+            for warning in config.warnings().into_iter().chain(unseen).chain(shut) {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
             }
             check_certificates(&config, &account)

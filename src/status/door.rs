@@ -98,6 +98,7 @@ pub fn open(
             None
         }),
         Status::Socket(path) => socket(path, owner, group)
+            .inspect(|_| shut_to_group(config, owner.0).iter().for_each(|why| warn!("{why}")))
             .map_err(|error| error!("{error}; going on without, so `audit-relay status` will find no relay"))
             .ok(),
     };
@@ -132,6 +133,20 @@ pub fn faults(config: &Config, owner: Uid) -> Vec<String> {
         Handover::Auto | Handover::Off => None,
     };
     [socket, metrics, report, handover].into_iter().flatten().collect()
+}
+
+/// Why the group of `status-group` will not get at the socket, as far as its own folder says.
+pub fn shut_to_group(config: &Config, owner: Uid) -> Option<String> {
+    let (Status::Socket(path), Ok(Some(gid))) = (&config.status, group(config)) else { return None };
+    let facts = fstat(&free_place(path, owner).ok()?.folder).ok()?;
+    let may_enter = if facts.st_gid == gid.as_raw() { 0o010 } else { 0o001 };
+    (facts.st_mode & may_enter == 0).then(|| {
+        format!(
+            "status-group: the group may not enter {}, so it cannot ask; let it (chgrp, chmod g+x), or name another path \
+             in `status`",
+            path.parent().unwrap_or(path).display()
+        )
+    })
 }
 
 /// The socket in the folder of the handover, which is made if need be.
