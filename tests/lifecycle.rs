@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use support::fake_auditd::Auditd;
 use support::relay::{self, Relay, Setup};
 use support::sink::{ClosedPort, Framing, Place, Sink, accept_unix, bind_datagram, bind_stream, read_to_end};
-use support::{is_root, line, serial, strace_or_skip, temp_dir, wait_until};
+use support::{is_root, line, root_or_skip, serial, strace_or_skip, temp_dir, wait_until};
 
 const EVERY_AUDITD: [Auditd; 4] =
     [Auditd::FirstStart, Auditd::Restart, Auditd::Dispatcher2x, Auditd::WithoutOutputs];
@@ -591,6 +591,50 @@ fn sighup_reads_the_configuration_again() {
             "a kept one goes on counting"
         );
         assert_eq!((exit.number("/destinations/0/sent"), exit.number("/destinations/2/sent")), (3, 3));
+    }
+}
+
+/// A file that is away, be it for a moment, asks for no defaults: also where nobody has named it, and a start would do
+/// without.
+#[test]
+fn a_configuration_that_is_away_at_a_reload_changes_nothing() {
+    const KEPT: &str = "going on with the configuration that is in effect";
+    for is_usual in [false, true] {
+        if is_usual && !root_or_skip() {
+            continue;
+        }
+        let (sink, dir) = (Sink::tcp(Framing::Octet), temp_dir());
+        let file = dir.path().join("audit-relay.toml");
+        let config = |facility: &str| format!("facility = \"{facility}\"\nto = \"{}\"\n", sink.url);
+        write_config(&file, &config("auth"));
+        let setup = if is_usual {
+            for name in ["passwd", "group", "nsswitch.conf", "hosts"] {
+                let _ = fs::copy(Path::new("/etc").join(name), dir.path().join(name));
+            }
+            // For this relay alone the folder is /etc; the option that names a file is taken out.
+            let script = format!(
+                "mount --bind {} /etc && program=$1 && [ \"$2\" = --config ] && shift 3 && exec \"$program\" \"$@\"",
+                dir.path().display()
+            );
+            Relay::with(&[]).through(&["unshare", "-m", "sh", "-c", &script, "sh"])
+        } else {
+            Relay::with(&["--config", file.to_str().unwrap()])
+        };
+        let (relay, mut auditd) = setup.under(Auditd::FirstStart);
+        auditd.write(&line(0, 0));
+        assert_eq!(sink.wait_for(1)[0].pri, 4 * 8 + 6);
+        fs::remove_file(&file).unwrap();
+        relay.signal(Signal::SIGHUP);
+        wait_until("it says so", || relay.said().contains(KEPT));
+        assert!(relay.said().contains("reload: cannot read configuration "), "{}", relay.said());
+        auditd.write(&line(1, 0));
+        assert_eq!(sink.wait_for(2)[1].pri, 4 * 8 + 6, "{is_usual}");
+        // It is back, and holds.
+        reload(&relay, &file, &config("user"), "the configuration was read again");
+        auditd.write(&line(2, 0));
+        assert_eq!(sink.wait_for(3)[2].pri, 8 + 6);
+        auditd.close();
+        assert_eq!(relay.exit().status, Some(0));
     }
 }
 
