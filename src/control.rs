@@ -434,11 +434,11 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
 
     async fn last_report(&mut self) -> u8 {
         let report = self.snapshot();
-        diagnostics::last_words(&report.summary());
         self.put_report(&report);
         if let Some(file) = &mut self.metrics_file {
             file.put_last(&report).await;
         }
+        diagnostics::last_words(&report.summary());
         if report.has_undelivered() { TEMPORARY_FAILURE } else { 0 }
     }
 }

@@ -168,7 +168,7 @@ fn root_is_not_led_elsewhere_by_the_report_and_goes_on_without() {
     refuses(&run(&["check", "--config", text(&config)]), 0, &["warning: report: ", "something else"]);
     assert_eq!(fs::read_to_string(&config).unwrap(), itself);
     // A report that is there is taken over, a cut one too.
-    for before in ["", "{", "{\n  \"version\": \"0.1.0\",\n  \"pid\"", "?"] {
+    for before in ["", "\0\0\0", "{", "{\n  \"version\": \"0.1.0\",\n  \"pid\"", "?"] {
         write(&report, before, 0o600);
         if before == "?" {
             does_without(&start(), &["something else"]);

@@ -80,7 +80,8 @@ fn holds_no_report(place: &Place) -> bool {
     if File::from(file).take(64).read_to_end(&mut start).is_err() {
         return false;
     }
-    start.retain(|byte| !byte.is_ascii_whitespace());
+    // A power cut may leave NULs.
+    start.retain(|byte| !byte.is_ascii_whitespace() && *byte != 0);
     let known = start.len().min(START.len());
     start[..known] != START.as_bytes()[..known]
 }

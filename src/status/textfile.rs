@@ -108,7 +108,10 @@ impl TextFile {
             self.writing = None;
         }
         let (place, text) = (Arc::clone(&self.place), metrics::text(report));
-        self.writing = errand::begin("metrics", move || place.write(&text)).ok();
+        match errand::begin("metrics", move || place.write(&text)) {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => self.judge(&Err(error)),
+        }
     }
 
     /// From now on a file that another instance has put there is left alone.
