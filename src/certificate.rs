@@ -11,11 +11,17 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
+use rustls::pki_types::ServerName;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// Days that a new certificate is valid where the user names no number.
 pub const USUAL_DAYS: u32 = 825;
+
+/// True if a certificate can hold `name`, and a server be asked for it: a DNS name, or an IP address without brackets.
+pub fn is_name(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
+}
 
 /// SHA-256 over a certificate's DER form.
 #[derive(Clone, Copy, Eq, PartialEq)]

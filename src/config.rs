@@ -6,6 +6,7 @@
 
 pub(crate) mod complaint;
 mod destination;
+mod next_start;
 mod one_or_more;
 mod seen;
 mod settings;
@@ -591,6 +592,14 @@ mod tests {
                 "status-group = \"adm\"",
                 "status-group: the usual socket's folder is the relay's alone; name another path",
             ),
+            (
+                "status = \"/run/audit-relay/s.sock\"\nstatus-group = \"adm\"",
+                "status-group: /run/audit-relay is the relay's alone, so no group gets at a socket in it",
+            ),
+            (
+                "handover = \"/run/x\"\nstatus = \"/run/x/s.sock\"\nstatus-group = \"adm\"",
+                "status-group: /run/x is the relay's alone",
+            ),
             ("metrics = \"9101\"", "metrics: `9101` is no address with a port; for example 127.0.0.1:9101"),
             ("metrics = \"0.0.0.0:9101\"", "metrics: 0.0.0.0:9101 is not on the loopback interface"),
             ("metrics = \"127.0.0.1:0\"", "metrics: port 0 is none"),
@@ -624,6 +633,17 @@ mod tests {
                 "tls-verify: `pin` needs the receiver's fingerprint",
             ),
             ("to = [\"tls://h\"]\ntls-pin = [\"sha256:00\"]", "tls-pin: `sha256:00` is no fingerprint"),
+            (
+                "to = [\"tls://h\"]\ntls-name = \"a b\"",
+                "tls-name: `a b` is neither a DNS name nor an IP address",
+            ),
+            ("to = [\"tls://h\"]\ntls-name = \"[::1]\"", "tls-name: `[::1]` is neither"),
+            ("to = [\"tls://h\"]\ntls-name = \"\"", "tls-name: `` is neither"),
+            ("to = [\"relps://h-\"]", "destination `relps://h-`: no certificate can hold `h-`; set tls-name"),
+            (
+                "failover = [\"tls://a\", \"tls://1.2.3\"]",
+                "destination `tls://1.2.3`: no certificate can hold",
+            ),
             ("to = [\"tls://h\"]\ntls-key = \"/k\"", "tls-key: needs its certificate in tls-cert"),
             ("to = [\"tls://h\"]\ntls-cert = \"/c\"", "tls-cert: needs its private key in tls-key"),
             (
@@ -652,6 +672,15 @@ mod tests {
             ),
             ("handover = \"on\"", "handover: `on` is unknown; choose among auto, off, or a folder"),
             ("connect-timeout = \"1ms\"", "connect-timeout: `1ms` is out of range"),
+            (
+                "to = [\"tcp://h\"]\ntcp-keepalive = \"541min\"",
+                "tcp-keepalive: `541min` is out of range; from 1s to 540min",
+            ),
+            (
+                "to = [\"relp://h\"]\ntcp-keepalive = \"32401s\"",
+                "tcp-keepalive: `32401s` is out of range; from 1s to 540min",
+            ),
+            ("to = [\"tcp://h\"]\ntcp-keepalive = \"999ms\"", "tcp-keepalive: `999ms` is out of range"),
         ] {
             let error = settings(text).validate().unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
@@ -662,6 +691,24 @@ mod tests {
                 .to_string()
                 .contains("queue-sise")
         );
+    }
+
+    #[test]
+    fn a_name_that_a_certificate_can_hold_is_taken() {
+        for text in [
+            "to = \"tls://logs.example.org\"",
+            "to = \"tls://[::1]\"",
+            "to = \"tls://10.0.0.1\"",
+            "to = \"tcp://h-\"",
+            "to = \"tls://h-\"\ntls-name = \"logs.example.org.\"",
+            "to = \"tls://h\"\ntls-name = \"under_score\"",
+            "to = \"tls://h\"\ntls-name = \"2001:db8::1\"",
+            "status = \"/run/audit-relay.sock\"\nstatus-group = \"adm\"",
+            "status = \"/run/audit-relay/s.sock\"",
+        ] {
+            let config = settings(text).validate();
+            assert!(config.is_ok(), "{text}: {config:?}");
+        }
     }
 
     #[test]

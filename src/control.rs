@@ -28,12 +28,12 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use crate::config::{Config, Destination};
+use crate::config::Config;
 use crate::confine::Confinement;
 use crate::dispatcher::Dispatcher;
 use crate::errand::Answer;
@@ -63,21 +63,44 @@ pub const TEMPORARY_FAILURE: u8 = 75;
 /// Exit status: the system refuses what every process may have.
 pub const OS_ERROR: u8 = 71;
 
-/// Takes over the signals: resets what auditd has ignored or blocked, and blocks what [`relay`] reads.
-/// Call before the first thread starts. `by_hand`: no auditd has started us.
+/// The signals that [`relay`] reads, held back from the first moment on.
+#[derive(Debug)]
+pub struct HeldSignals {
+    ours: SigSet,
+    before: SigSet,
+}
+
+/// Has the kernel keep the signals that a relay reads: one that comes before it is known whether this is a relay, or how it
+/// is to run, must neither end it nor be lost. The kernel keeps what is blocked even if auditd has it ignored. Call
+/// before anything else.
 ///
 /// # Errors
 /// The system refuses.
-pub fn take_signals(by_hand: bool) -> io::Result<SignalFd> {
+pub fn hold_signals() -> io::Result<HeldSignals> {
     let mut ours = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         ours.add(signal);
     }
-    // Blocked first: one of them may be pending already, or come between two steps, and must not end us.
-    ours.thread_block()?;
-    sys::reset_signals(by_hand);
-    ours.thread_set_mask()?;
-    Ok(SignalFd::with_flags(&ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    let before = ours.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    Ok(HeldSignals { ours, before })
+}
+
+impl HeldSignals {
+    /// Lets them have their usual effect, as on any program; this is no relay.
+    pub fn release(self) {
+        let _ = self.before.thread_set_mask();
+    }
+
+    /// Takes them over: resets what auditd has ignored or blocked, and leaves blocked what [`relay`] reads.
+    /// Call before the first thread starts. `by_hand`: no auditd has started us.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn take(self, by_hand: bool) -> io::Result<SignalFd> {
+        sys::reset_signals(by_hand);
+        self.ours.thread_set_mask()?;
+        Ok(SignalFd::with_flags(&self.ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    }
 }
 
 /// Everything that [`relay`] needs.
@@ -99,7 +122,7 @@ pub struct Start<F> {
     pub handover: Option<Folder>,
     /// Where others may see what happens.
     pub doors: Doors,
-    /// From [`take_signals`].
+    /// From [`HeldSignals::take`].
     pub signals: SignalFd,
     /// Root is given up.
     pub confined: Confined,
@@ -263,6 +286,9 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                              leave. If both are meant to run, give each a folder of its own (`handover`)"
                         );
                         self.pipeline.open_gate();
+                        if self.handover.as_ref().is_some_and(Folder::is_held) {
+                            self.status.leave_shared_port();
+                        }
                         locks = tokio::time::interval(LOCK_PERIODS.1);
                     }
                 }
@@ -294,6 +320,9 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         }
         self.draining = true;
         self.status.leave_port();
+        if let Some(file) = &self.metrics_file {
+            file.leave();
+        }
         // Whoever still holds the lock is not waited for: what has been read is to be delivered.
         self.inherit();
         self.pipeline.open_gate();
@@ -312,6 +341,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     _ => {}
                 },
                 ask = self.status.asked() => ask.answer(self.snapshot()),
+                _ = metrics.tick(), if self.metrics_file.is_some() => self.write_metrics(),
                 () = wait, if !given_up => {
                     given_up = true;
                     self.pipeline.give_up();
@@ -327,7 +357,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         {
             error!("{error}");
         }
-        self.last_report()
+        self.last_report().await
     }
 
     /// Begins to read the configuration. A disk that hangs must hold up nothing else.
@@ -341,26 +371,8 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
     fn take_up(&mut self, read: Result<Config, String>) {
         match read.and_then(|config| self.confinement.admits(&config).map(|()| config)) {
             Ok(config) => {
-                let old = &self.config;
-                for (changed, key) in [
-                    (config.user != old.user, "user"),
-                    (config.report != old.report, "report"),
-                    (config.input != old.input, "input"),
-                    (config.log != old.log, "log"),
-                    (config.confine != old.confine, "confine"),
-                    (config.handover != old.handover, "handover"),
-                    (config.status != old.status || config.status_group != old.status_group, "status"),
-                    (config.metrics != old.metrics, "metrics"),
-                    (
-                        (&config.metrics_file, config.metrics_interval)
-                            != (&old.metrics_file, old.metrics_interval),
-                        "metrics-file",
-                    ),
-                    (other_queue_size(&config, old), "queue-size"),
-                ] {
-                    if changed {
-                        warn!("reload: a change of `{key}` takes effect when the relay is started again");
-                    }
+                for key in self.config.waiting(&config) {
+                    warn!("reload: a change of `{key}` takes effect when the relay is started again");
                 }
                 if self.pipeline.reload(&config) {
                     self.config = config;
@@ -420,10 +432,13 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
         }
     }
 
-    fn last_report(&mut self) -> u8 {
+    async fn last_report(&mut self) -> u8 {
         let report = self.snapshot();
-        diagnostics::last_words(&report.summary());
         self.put_report(&report);
+        if let Some(file) = &mut self.metrics_file {
+            file.put_last(&report).await;
+        }
+        diagnostics::last_words(&report.summary());
         if report.has_undelivered() { TEMPORARY_FAILURE } else { 0 }
     }
 }
@@ -448,12 +463,6 @@ impl Statistics {
         tokio::time::sleep_until(self.next).await;
         self.next = Instant::now() + interval;
     }
-}
-
-/// True if a destination that was there has another `queue-size`. One that is new begins with its own.
-fn other_queue_size(new: &Config, old: &Config) -> bool {
-    let changed = |a: &Destination, b: &Destination| a.url == b.url && a.queue_size != b.queue_size;
-    new.destinations.iter().any(|new| old.destinations.iter().any(|old| changed(new, old)))
 }
 
 /// Waits for a reading that has begun.

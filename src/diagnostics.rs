@@ -2,9 +2,10 @@
 //!
 //! Promise: a sentence reaches standard error, or /dev/log where auditd has started us and standard error
 //! is /dev/null. Law: never waits, never panics on a closed descriptor, and says no more than
-//! [`BURST`] sentences in [`WINDOW`], so that nothing an attacker can trigger fills a log. Nothing is said
-//! per record.
+//! [`BURST`] sentences in [`WINDOW`] and [`SHARE`] of each source that complains, so that nothing an attacker can trigger
+//! fills a log, and noise about some destinations hides no other's trouble. Nothing is said per record.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Mutex, OnceLock};
@@ -20,6 +21,13 @@ use crate::syslog::Rfc3164;
 
 /// Sentences in one window.
 pub const BURST: u32 = 40;
+
+/// Sentences of one source that complains in one window, whatever the others have said: that a connection has ended, that
+/// no other comes about, and that one has.
+pub const SHARE: u8 = 4;
+
+/// Sources that have such a share in one window. What they are called is ours and the configuration's, nobody else's.
+const SOURCES: usize = 256;
 
 /// Length of a window.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -43,6 +51,8 @@ struct Window {
     start: Option<Instant>,
     said: u32,
     swallowed: u32,
+    /// Those that have complained, and how much they have said since. At most [`SOURCES`].
+    sources: Vec<(u64, u8)>,
 }
 
 enum Verdict {
@@ -55,22 +65,46 @@ enum Verdict {
 
 impl Window {
     const fn new() -> Self {
-        Self { start: None, said: 0, swallowed: 0 }
+        Self { start: None, said: 0, swallowed: 0, sources: Vec::new() }
     }
 
-    fn ask(&mut self, now: Instant) -> Verdict {
+    fn ask(&mut self, now: Instant, level: Level, source: u64) -> Verdict {
+        let mut swallowed = 0;
         if self.start.is_none_or(|start| now.duration_since(start) >= WINDOW) {
-            let swallowed = std::mem::take(&mut self.swallowed);
-            (self.start, self.said) = (Some(now), 1);
-            return Verdict::Say { swallowed };
+            swallowed = std::mem::take(&mut self.swallowed);
+            (self.start, self.said) = (Some(now), 0);
+            self.sources.clear();
         }
-        if self.said < BURST {
-            self.said += 1;
-            return Verdict::Say { swallowed: 0 };
+        let has_a_share = self.has_a_share(level, source);
+        if self.said < BURST || has_a_share {
+            self.said = self.said.saturating_add(1);
+            return Verdict::Say { swallowed };
         }
         self.swallowed += 1;
         Verdict::Swallow
     }
+
+    /// Takes note of the source, and says whether it may go on. One that only tells has no share of its own: what it is
+    /// called may hold a stranger's number.
+    fn has_a_share(&mut self, level: Level, source: u64) -> bool {
+        if let Some((_, said)) = self.sources.iter_mut().find(|(known, _)| *known == source) {
+            *said = said.saturating_add(1);
+            return *said <= SHARE;
+        }
+        let is_new = level <= Level::Warn && self.sources.len() < SOURCES;
+        if is_new {
+            self.sources.push((source, 1));
+        }
+        is_new
+    }
+}
+
+/// Whom a sentence is about: what stands before the first colon, such as the URL of a destination, or a key.
+fn source(sentence: &str) -> u64 {
+    let name = sentence.split_once(": ").map_or(sentence, |(name, _)| name);
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 static SINK: OnceLock<Diagnostics> = OnceLock::new();
@@ -116,7 +150,7 @@ pub fn last_words(sentence: &str) {
 impl Diagnostics {
     fn say(&self, level: Level, sentence: &str) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let swallowed = match state.window.ask(Instant::now()) {
+        let swallowed = match state.window.ask(Instant::now(), level, source(sentence)) {
             Verdict::Swallow => return,
             Verdict::Say { swallowed } => swallowed,
         };
@@ -205,13 +239,51 @@ mod tests {
     fn a_burst_is_said_and_the_rest_is_counted() {
         let mut window = Window::new();
         let start = Instant::now();
+        let mut ask = |now| window.ask(now, Level::Info, 0);
         for _ in 0..BURST {
-            assert!(matches!(window.ask(start), Verdict::Say { swallowed: 0 }));
+            assert!(matches!(ask(start), Verdict::Say { swallowed: 0 }));
         }
         for _ in 0..7 {
-            assert!(matches!(window.ask(start + WINDOW / 2), Verdict::Swallow));
+            assert!(matches!(ask(start + WINDOW / 2), Verdict::Swallow));
         }
-        assert!(matches!(window.ask(start + WINDOW), Verdict::Say { swallowed: 7 }));
-        assert!(matches!(window.ask(start + WINDOW), Verdict::Say { swallowed: 0 }));
+        assert!(matches!(ask(start + WINDOW), Verdict::Say { swallowed: 7 }));
+        assert!(matches!(ask(start + WINDOW), Verdict::Say { swallowed: 0 }));
+    }
+
+    #[test]
+    fn noise_hides_nobodys_trouble() {
+        let mut window = Window::new();
+        let start = Instant::now();
+        let mut says = |now, level, sentence: &str| {
+            matches!(window.ask(now, level, source(sentence)), Verdict::Say { .. })
+        };
+        for round in 0..3 {
+            let now = start + round * WINDOW;
+            for _ in 0..10 * BURST {
+                says(now, Level::Warn, "tcp://noisy: Connection reset by peer; connecting again");
+            }
+            assert!(says(now, Level::Warn, "tcp://other: Connection reset by peer; connecting again"));
+            assert!(says(now, Level::Warn, "tcp://other: cannot connect: refused; trying again"));
+            assert!(says(now, Level::Info, "tcp://other: connected"));
+            assert!(says(now, Level::Error, "handover: cannot lock the folder"));
+            assert!(says(now, Level::Warn, "tcp://other: cannot connect: timed out; trying again"));
+            assert!(!says(now, Level::Warn, "tcp://other: cannot connect: refused; trying again"), "enough");
+            // Who only tells has no share, by whatever name.
+            assert!(!says(
+                now,
+                Level::Info,
+                "SIGTERM from process 4242 ignored: only auditd stops its plugin"
+            ));
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_sources_is_bounded() {
+        let mut window = Window::new();
+        let now = Instant::now();
+        let said =
+            (0..10_000).filter(|source| matches!(window.ask(now, Level::Warn, *source), Verdict::Say { .. }));
+        assert_eq!(said.count(), SOURCES);
+        assert_eq!(window.sources.len(), SOURCES);
     }
 }

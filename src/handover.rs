@@ -213,6 +213,12 @@ impl Folder {
         }
     }
 
+    /// True if another instance has the lock. Makes no file.
+    pub fn is_held(&self) -> bool {
+        let Ok(file) = self.open_file(LOCK, OFlag::O_RDONLY) else { return false };
+        matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+    }
+
     /// Takes what the instance before has left, and removes it.
     ///
     /// # Errors

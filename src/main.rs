@@ -11,7 +11,7 @@ use std::time::Duration;
 use audit_relay::cli::{self, Cert, Command, Options};
 use audit_relay::config::{Config, DEFAULT_FILE, DEFAULT_HANDOVER, Handover, Settings};
 use audit_relay::confine::{Around, attempts};
-use audit_relay::control::{self, OS_ERROR, Start};
+use audit_relay::control::{self, HeldSignals, OS_ERROR, Start};
 use audit_relay::dispatcher::Dispatcher;
 use audit_relay::handover::Folder;
 use audit_relay::install::{self, Failure};
@@ -20,6 +20,7 @@ use audit_relay::{
 };
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Gid, Uid};
 
@@ -37,12 +38,14 @@ const CONFIG: u8 = 78;
 const REFUSED: u8 = 10;
 
 fn main() -> ExitCode {
-    // First of all: auditd 2.x leaks the other end of our standard input into us.
+    // First of all: auditd may reload, and somebody stop us, before we know what we are.
+    let signals = control::hold_signals();
+    // auditd 2.x leaks the other end of our standard input into us.
     sys::close_all_from_3();
-    ExitCode::from(run(std::env::args_os()))
+    ExitCode::from(run(std::env::args_os(), signals))
 }
 
-fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+fn run(arguments: impl IntoIterator<Item = OsString>, signals: io::Result<HeldSignals>) -> u8 {
     let auditd = Dispatcher::find();
     let complain = |sentence: &str| diagnostics::say_at_once(sentence, auditd.is_some());
     let cli = match cli::parse(arguments) {
@@ -57,24 +60,17 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return status;
         }
     };
-    match cli.command {
-        Some(Command::Check { options, attempt: Some(name), .. }) => return attempt(&options, &name),
-        Some(Command::Check { options, confinement: true, .. }) => return check_confinement(&options),
-        Some(Command::Check { options, .. }) => return check(*options),
-        Some(Command::Status(options)) => return status::command::run(&options),
-        Some(Command::Install { upgraded: true, wait, place, .. }) => {
-            return answer(install::upgraded(&place.request(), Duration::from_secs(wait)));
+    let signals = match (signals, cli.command) {
+        (Ok(signals), None) => signals,
+        (Err(error), None) => {
+            complain(&format!("cannot take over the signals: {error}"));
+            return OS_ERROR;
         }
-        Some(Command::Install { replace_syslog, wait, place, options, .. }) => {
-            return answer(install_as(replace_syslog, Duration::from_secs(wait), place, *options));
+        (signals, Some(command)) => {
+            let _ = signals.map(HeldSignals::release);
+            return carry_out(command);
         }
-        Some(Command::Uninstall { keep_config, place }) => {
-            return answer(install::uninstall(&place.request(), keep_config));
-        }
-        Some(Command::Cert(cert)) => return certificates(cert),
-        Some(Command::Doctor { asked, options }) => return doctor::run(&asked, &options),
-        None => {}
-    }
+    };
     let given = match cli.options.clone().settings() {
         Ok(_) => cli.options,
         Err(error) => {
@@ -93,7 +89,34 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return CONFIG;
         }
     };
-    relay(config, given, starter, auditd, profile)
+    match signals.take(auditd.is_none()) {
+        Ok(signals) => relay(config, given, starter, auditd, profile, signals),
+        Err(error) => {
+            complain(&format!("cannot take over the signals: {error}"));
+            OS_ERROR
+        }
+    }
+}
+
+/// Whatever else this program does.
+fn carry_out(command: Command) -> u8 {
+    match command {
+        Command::Check { options, attempt: Some(name), .. } => attempt(&options, &name),
+        Command::Check { options, confinement: true, .. } => check_confinement(&options),
+        Command::Check { options, .. } => check(*options),
+        Command::Status(options) => status::command::run(&options),
+        Command::Install { upgraded: true, wait, place, .. } => {
+            answer(install::upgraded(&place.request(), Duration::from_secs(wait)))
+        }
+        Command::Install { replace_syslog, wait, place, options, .. } => {
+            answer(install_as(replace_syslog, Duration::from_secs(wait), place, *options))
+        }
+        Command::Uninstall { keep_config, place } => {
+            answer(install::uninstall(&place.request(), keep_config))
+        }
+        Command::Cert(cert) => certificates(cert),
+        Command::Doctor { asked, options } => doctor::run(&asked, &options),
+    }
 }
 
 fn relay(
@@ -102,14 +125,8 @@ fn relay(
     starter: Uid,
     auditd: Option<Dispatcher>,
     profile: Result<(), String>,
+    signals: SignalFd,
 ) -> u8 {
-    let signals = match control::take_signals(auditd.is_none()) {
-        Ok(signals) => signals,
-        Err(error) => {
-            diagnostics::say_at_once(&format!("cannot take over the signals: {error}"), auditd.is_some());
-            return OS_ERROR;
-        }
-    };
     diagnostics::start(config.log, auditd.is_some());
     if let Err(error) = profile {
         log::warn!("{error}");
@@ -135,7 +152,7 @@ fn relay(
             opened.map_err(|error| log::error!("{error}; going on without the report")).ok()
         });
     let handover = open_handover(&config.handover, is_the_machines, owner);
-    let doors = match status::open(&config, is_the_machines, owner) {
+    let doors = match status::open(&config, is_the_machines, owner, handover.as_ref()) {
         Ok(doors) => doors,
         Err(error) => {
             log::error!("{error}");
@@ -236,7 +253,8 @@ fn check(options: Options) -> u8 {
                 let _ = writeln!(io::stderr(), "audit-relay: {error}");
                 return CANNOT_CREATE;
             }
-            for warning in config.warnings().into_iter().chain(unseen) {
+            let shut = status::shut_to_group(&config, owner);
+            for warning in config.warnings().into_iter().chain(unseen).chain(shut) {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
             }
             check_certificates(&config, &account)

@@ -325,7 +325,8 @@ fn a_report_without_room_is_empty() {
 // Clocks that jump
 
 /// The clock of the day, for the relay alone, jumps by a year to and fro with every look at it. Nothing is lost,
-/// delayed beyond its time or ended too early, as everything that waits goes by the other clock.
+/// delayed beyond its time or ended too early, as everything that waits goes by the other clock; and the relay's start was
+/// when it was.
 #[test]
 fn jumping_clock() {
     if !live::have(&[Need::Program("cc")]) {
@@ -359,8 +360,16 @@ fn jumping_clock() {
     let maps = fs::read_to_string(format!("/proc/{}/maps", relay.id())).unwrap();
     assert!(maps.contains("jump.so"), "the clock is ours");
     let mut seen = BTreeSet::new();
+    let (mut starts, mut times, mut up) = (BTreeSet::new(), BTreeSet::new(), 0.0);
     let mut connection = accept(&listener);
     for round in 0..4 {
+        for _ in 0..3 {
+            let report = relay.report();
+            starts.insert(report["start_time"].to_string());
+            times.insert((report["time"].as_f64().unwrap() / 31_536_000.0).floor().to_string());
+            let before = std::mem::replace(&mut up, report["uptime_seconds"].as_f64().unwrap());
+            assert!((0.0..30.0).contains(&(up - before)), "{before} {up}");
+        }
         let records = round * 50..round * 50 + 50;
         records.clone().for_each(|number| auditd.write(&line(number, 0)));
         let (mut bytes, mut space) = (Vec::new(), [0; 4096]);
@@ -378,4 +387,7 @@ fn jumping_clock() {
     read_to_end(&mut connection);
     assert_eq!((exit.status, exit.number("/destinations/0/sent")), (Some(0), 200), "{exit:?}");
     assert_eq!(exit.number("/destinations/0/reconnects"), 4);
+    assert!(times.len() > 1, "the clock has jumped: {times:?}");
+    starts.insert(exit.report["start_time"].to_string());
+    assert_eq!(starts.len(), 1, "the start stands still: {starts:?}");
 }

@@ -20,6 +20,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("config/one_or_more.rs", PURE),
     ("config/units.rs", PURE),
     ("config/complaint.rs", PURE),
+    ("config/next_start.rs", PURE),
     (
         "queue.rs",
         &["std::net", "nix::", "socket2", "crate::syslog", "crate::output", "crate::config", "log::"],

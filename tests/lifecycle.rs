@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use support::fake_auditd::Auditd;
 use support::relay::{self, Relay, Setup};
 use support::sink::{ClosedPort, Framing, Place, Sink, accept_unix, bind_datagram, bind_stream, read_to_end};
-use support::{is_root, line, serial, temp_dir, wait_until};
+use support::{is_root, line, root_or_skip, serial, strace_or_skip, temp_dir, wait_until};
 
 const EVERY_AUDITD: [Auditd; 4] =
     [Auditd::FirstStart, Auditd::Restart, Auditd::Dispatcher2x, Auditd::WithoutOutputs];
@@ -384,25 +384,81 @@ fn signals_that_came_before_the_relay_was_up_do_not_kill_it() {
     assert!(receiver.recv(&mut [0; 1000]).is_ok());
 }
 
-/// While it gives each signal its meaning, one after the other, none may have its old one.
+/// The program under strace, to which `signal` comes at the end of the system call `when`, such as `openat:when=7`.
+fn signalled(signal: &str, when: &str, arguments: &[&str]) -> Command {
+    let (call, number) = when.split_once(':').unwrap();
+    let mut command = Command::new("strace");
+    command
+        .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:signal={signal}:{number}")])
+        .arg(relay::binary())
+        .args(arguments);
+    command
+}
+
+/// The first thing that the program does after it has its signals held: it closes what it has inherited.
+const FIRST: &str = "close_range:when=1";
+
+/// From the first moment on, and while the relay gives each signal its meaning, one after the other, none may have its old
+/// one.
 #[test]
 fn a_signal_while_the_relay_takes_its_signals_does_not_kill_it() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "strace is missing, and CI skips nothing");
-        eprintln!("SKIPPED: needs strace");
+    if !strace_or_skip() {
         return;
     }
-    for signal in ["SIGHUP", "SIGUSR1", "SIGTERM"] {
+    for signal in ["SIGHUP", "SIGUSR1", "SIGTERM", "SIGINT"] {
         // All of these have their meaning by the 40th; some 60 calls are made.
-        let inject = format!("inject=rt_sigaction:signal={signal}:when=40");
-        let status = Command::new("strace")
-            .args(["-qq", "-o", "/dev/null", "-e", "trace=rt_sigaction", "-e", &inject])
-            .arg(relay::binary())
-            .args(["--config", "none", "--log", "none", "--to", "stdout:"])
+        for when in [FIRST, "rt_sigaction:when=40"] {
+            let status = signalled(signal, when, &["--config", "none", "--log", "none", "--to", "stdout:"])
+                .stdin(Stdio::null())
+                .status()
+                .unwrap();
+            assert_eq!(status.code(), Some(0), "{signal}, {when}: {status}");
+        }
+    }
+}
+
+/// A stop that comes that early is one: it waits until the relay can obey it.
+#[test]
+fn a_sigterm_of_the_first_moment_stops_the_relay_in_order() {
+    if !strace_or_skip() {
+        return;
+    }
+    // auditd has it ignored.
+    for inherited in ["--default-signal=TERM", "--ignore-signal=TERM", "--block-signal=TERM"] {
+        let relay = signalled("SIGTERM", FIRST, &["--config", "none", "--log", "none", "--to", "stdout:"]);
+        let mut relay = Command::new("env")
+            .arg(inherited)
+            .arg(relay.get_program())
+            .args(relay.get_args())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = relay.stdin.take();
+        let mut status = None;
+        wait_until("it has stopped, although its input goes on", || {
+            status = relay.try_wait().unwrap();
+            status.is_some()
+        });
+        drop(input);
+        assert_eq!(status.unwrap().code(), Some(0), "{inherited}: {status:?}");
+    }
+}
+
+/// What is no relay is stopped by them as any program is.
+#[test]
+fn other_commands_are_stopped_by_a_signal_of_the_first_moment() {
+    use std::os::unix::process::ExitStatusExt as _;
+    if !strace_or_skip() {
+        return;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let status = signalled(signal.as_str(), FIRST, &["check", "--config", "none"])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .status()
             .unwrap();
-        assert_eq!(status.code(), Some(0), "{signal}: {status}");
+        assert_eq!(status.signal(), Some(signal as i32), "{signal}: {status}");
     }
 }
 
@@ -523,8 +579,12 @@ fn sighup_reads_the_configuration_again() {
         reload(&relay, &file, &format!("to = [\"{}\"]\n", added.url), DONE);
         let later = "a change of `queue-size` takes effect when the relay is started again";
         assert!(!relay.said().contains(later), "{}", relay.said());
-        reload(&relay, &file, &format!("queue-size = \"3MiB\"\nto = [\"{}\"]\n", added.url), DONE);
-        assert!(relay.said().contains(later), "{}", relay.said());
+        let waiting = "queue-size = \"3MiB\"\ngather = \"1ms\"\nthreads = \"2\"\n";
+        reload(&relay, &file, &format!("{waiting}to = [\"{}\"]\n", added.url), DONE);
+        for later in [later, &later.replace("queue-size", "gather"), &later.replace("queue-size", "threads")]
+        {
+            assert!(relay.said().contains(later), "{later}: {}", relay.said());
+        }
         auditd.write(&line(3, 0));
         assert_eq!(added.wait_for(3)[2].pri, 182);
         auditd.close();
@@ -538,6 +598,50 @@ fn sighup_reads_the_configuration_again() {
             "a kept one goes on counting"
         );
         assert_eq!((exit.number("/destinations/0/sent"), exit.number("/destinations/2/sent")), (3, 3));
+    }
+}
+
+/// A file that is away, be it for a moment, asks for no defaults: also where nobody has named it, and a start would do
+/// without.
+#[test]
+fn a_configuration_that_is_away_at_a_reload_changes_nothing() {
+    const KEPT: &str = "going on with the configuration that is in effect";
+    for is_usual in [false, true] {
+        if is_usual && !root_or_skip() {
+            continue;
+        }
+        let (sink, dir) = (Sink::tcp(Framing::Octet), temp_dir());
+        let file = dir.path().join("audit-relay.toml");
+        let config = |facility: &str| format!("facility = \"{facility}\"\nto = \"{}\"\n", sink.url);
+        write_config(&file, &config("auth"));
+        let setup = if is_usual {
+            for name in ["passwd", "group", "nsswitch.conf", "hosts"] {
+                let _ = fs::copy(Path::new("/etc").join(name), dir.path().join(name));
+            }
+            // For this relay alone the folder is /etc; the option that names a file is taken out.
+            let script = format!(
+                "mount --bind {} /etc && program=$1 && [ \"$2\" = --config ] && shift 3 && exec \"$program\" \"$@\"",
+                dir.path().display()
+            );
+            Relay::with(&[]).through(&["unshare", "-m", "sh", "-c", &script, "sh"])
+        } else {
+            Relay::with(&["--config", file.to_str().unwrap()])
+        };
+        let (relay, mut auditd) = setup.under(Auditd::FirstStart);
+        auditd.write(&line(0, 0));
+        assert_eq!(sink.wait_for(1)[0].pri, 4 * 8 + 6);
+        fs::remove_file(&file).unwrap();
+        relay.signal(Signal::SIGHUP);
+        wait_until("it says so", || relay.said().contains(KEPT));
+        assert!(relay.said().contains("reload: cannot read configuration "), "{}", relay.said());
+        auditd.write(&line(1, 0));
+        assert_eq!(sink.wait_for(2)[1].pri, 4 * 8 + 6, "{is_usual}");
+        // It is back, and holds.
+        reload(&relay, &file, &config("user"), "the configuration was read again");
+        auditd.write(&line(2, 0));
+        assert_eq!(sink.wait_for(3)[2].pri, 8 + 6);
+        auditd.close();
+        assert_eq!(relay.exit().status, Some(0));
     }
 }
 

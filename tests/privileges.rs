@@ -160,6 +160,24 @@ fn root_is_not_led_elsewhere_by_the_report_and_goes_on_without() {
     set_mode(dir.path(), 0o777);
     does_without(&start(), &["others may write into the folder"]);
     set_mode(dir.path(), 0o755);
+    // What somebody has named by mistake: the configuration, for one, which would be a report from then on.
+    let config = dir.path().join("relay.toml");
+    let itself = format!("to = \"stdout:\"\nlog = \"stderr\"\nreport = \"{}\"\n", text(&config));
+    write(&config, &itself, 0o644);
+    does_without(&run(&["--config", text(&config)]), &["holds something else than a report"]);
+    refuses(&run(&["check", "--config", text(&config)]), 0, &["warning: report: ", "something else"]);
+    assert_eq!(fs::read_to_string(&config).unwrap(), itself);
+    // A report that is there is taken over, a cut one too.
+    for before in ["", "\0\0\0", "{", "{\n  \"version\": \"0.1.0\",\n  \"pid\"", "?"] {
+        write(&report, before, 0o600);
+        if before == "?" {
+            does_without(&start(), &["something else"]);
+        } else {
+            assert_eq!(start().stderr.windows(7).filter(|word| word == b"report:").count(), 0, "{before}");
+            assert!(fs::read_to_string(&report).unwrap().ends_with("}\n"), "{before}");
+        }
+        fs::remove_file(&report).unwrap();
+    }
     if root_or_skip() {
         write(&report, "", 0o666);
         chown(&report, Some(STRANGER), None).unwrap();

@@ -340,3 +340,20 @@ fn a_udp_receiver_that_goes_and_comes_back_gets_the_records_after_that() {
     auditd.close();
     let _ = relay.exit();
 }
+
+/// The log is spared, but no receiver's trouble is kept from it by the others'.
+#[test]
+fn each_of_many_receivers_that_are_away_is_named() {
+    let closed = ClosedPort::new();
+    let port = closed.address().port();
+    let urls: Vec<_> = (1..=60).map(|number| format!("tcp://127.0.1.{number}:{port}")).collect();
+    let options: Vec<_> = urls.iter().flat_map(|url| ["--to", url.as_str()]).collect();
+    let (relay, mut feed) = Relay::with(&options).options(&["--drain-timeout", "0ms"]).by_hand();
+    feed.write(&line(0, 0));
+    wait_until("each is named", || {
+        let said = relay.said();
+        urls.iter().all(|url| said.contains(&format!("audit-relay: {url}: cannot connect")))
+    });
+    feed.close();
+    relay.exit();
+}

@@ -7,6 +7,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use support::relay::{Exit, Relay};
 use support::sink::Framing;
-use support::{line, serial, temp_dir};
+use support::{line, root_or_skip, serial, temp_dir};
 
 const RECORDS: usize = 1000;
 
@@ -72,7 +73,7 @@ fn a_pipe_that_does_not_wait_gets_every_message_once_and_whole() {
     assert_eq!(serials(&bytes, PADDING), (0..RECORDS).collect::<Vec<_>>());
 }
 
-/// A limit of file size stands for a full disk: the write that reaches it is cut, the next ones fail.
+/// At a limit of file size the write that reaches it is cut, at any byte, and the next ones fail.
 #[test]
 fn a_file_that_is_full_for_a_while_goes_on_at_its_byte() {
     for padding in [0, 300, 1500] {
@@ -102,7 +103,42 @@ fn a_file_that_is_full_for_a_while_goes_on_at_its_byte() {
     }
 }
 
-/// A disk that stays full: the last line may be torn, and what is called sent is there.
+/// A disk that is full (ENOSPC): what is left of its room is written, the rest waits until there is more.
+#[test]
+fn a_disk_that_is_full_for_a_while_goes_on_at_its_byte() {
+    if !root_or_skip() {
+        return;
+    }
+    let dir = temp_dir();
+    // Seen by the relay alone; most of it is taken by another file.
+    let script = "mount -t tmpfs -o size=1m,mode=755 tmpfs \"$1\" && cd \"$1\" && shift \
+                  && head -c 900k /dev/zero > other && exec \"$@\" > out";
+    let (relay, mut feed) = Relay::to("stdout:")
+        .options(&["--drain-timeout", "1min"])
+        .through(&["unshare", "-m", "sh", "-c", script, "sh", dir.path().to_str().unwrap()])
+        .by_hand();
+    let there =
+        PathBuf::from(format!("/proc/{}/root", relay.id())).join(dir.path().strip_prefix("/").unwrap());
+    // Open, the file outlasts the relay and its mounts.
+    let mut out = File::open(there.join("out")).unwrap();
+    feed.write(&all_records(300));
+    relay.wait_for("/destinations/0/failures", 2);
+    let room = nix::sys::statvfs::statvfs(&there).unwrap();
+    assert_eq!(room.blocks_available(), 0, "it is full");
+    assert!(relay.said().contains("No space left on device"), "{}", relay.said());
+    let before = out.metadata().unwrap().len();
+    assert!(before > 0 && before < 300 * RECORDS as u64, "{before}");
+    fs::remove_file(there.join("other")).unwrap();
+    feed.close();
+    let exit = relay.exit();
+    has_sent_everything(&exit);
+    assert!(exit.said.contains("going on where it stopped"), "{}", exit.said);
+    let mut bytes = Vec::new();
+    out.read_to_end(&mut bytes).unwrap();
+    assert_eq!(serials(&bytes, 300), (0..RECORDS).collect::<Vec<_>>());
+}
+
+/// A file that stays full: the last line may be torn, and what is called sent is there.
 #[test]
 fn what_a_full_file_does_not_hold_is_not_called_sent() {
     let dir = temp_dir();

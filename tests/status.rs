@@ -220,10 +220,12 @@ fn a_newer_instance_takes_the_name_and_the_older_one_does_not_take_it_away() {
     let sink = Sink::tcp(Framing::Octet);
     let port = free_port();
     let metrics = format!("127.0.0.1:{port}");
-    let (setup, socket) = seen(&sink.url, &["--metrics", &metrics], dir.path());
+    let folder = dir.path().join("handover");
+    let options = ["--metrics", &metrics, "--handover", folder.to_str().unwrap()];
+    let (setup, socket) = seen(&sink.url, &options, dir.path());
     let (old, old_feed) = setup.by_hand();
     assert_eq!(json(&socket)["pid"], old.id());
-    let (new, new_feed) = seen(&sink.url, &["--metrics", &metrics], dir.path()).0.by_hand();
+    let (new, new_feed) = seen(&sink.url, &options, dir.path()).0.by_hand();
     assert_eq!(json(&socket)["pid"], new.id());
     old_feed.close();
     old.exit();
@@ -233,7 +235,41 @@ fn a_newer_instance_takes_the_name_and_the_older_one_does_not_take_it_away() {
         assert!(http(port, "/metrics").contains("audit_relay_records_read_total 0\n"));
     }
     new_feed.close();
-    new.exit();
+    let exit = new.exit();
+    assert!(!exit.said.contains("metrics:"), "{}", exit.said);
+}
+
+/// Two that are no instances of one another do not share a port: a collector would be told now the numbers of one, now those
+/// of the other. A second that has taken its place beside the first because of the handover leaves it when the first stays.
+#[test]
+fn two_relays_that_both_stay_do_not_share_a_port() {
+    let dir = temp_dir();
+    let sink = Sink::tcp(Framing::Octet);
+    let folder = dir.path().join("handover");
+    for (handover, complaint) in [
+        ("off", "metrics: cannot listen on "),
+        (folder.to_str().unwrap(), "metrics: another relay goes on listening on "),
+    ] {
+        let port = free_port();
+        let metrics = format!("127.0.0.1:{port}");
+        let options =
+            ["--to", &sink.url, "--metrics", &metrics, "--handover", handover, "--drain-timeout", "0ms"];
+        let start = || Relay::with(&options).by_hand();
+        let (first, mut first_feed) = start();
+        first_feed.write(&line(0, 0));
+        let (second, second_feed) = start();
+        wait_until("it is said", || second.said().contains(&format!("{complaint}{metrics}")));
+        // A client that it has not taken yet is sent away as it goes.
+        thread::sleep(Duration::from_millis(100));
+        for _ in 0..20 {
+            assert!(http(port, "/metrics").contains("audit_relay_records_read_total 1\n"), "{handover}");
+        }
+        second_feed.close();
+        second.exit();
+        assert!(!first.said().contains("metrics:"), "{}", first.said());
+        first_feed.close();
+        first.exit();
+    }
 }
 
 #[test]
@@ -457,6 +493,36 @@ fn the_file_is_whole_at_every_moment_and_follows_the_numbers() {
     }
     feed.close();
     relay.exit();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left aside");
+}
+
+/// What is lost at the end nobody else can tell: there is no relay any more that could be asked.
+#[test]
+fn the_file_follows_the_drain_and_has_the_last_numbers() {
+    let dir = temp_dir();
+    let folder = dir.path().join("metrics");
+    fs::create_dir(&folder).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
+    }
+    let file = folder.join("audit-relay.prom");
+    let closed = ClosedPort::new();
+    let url = format!("tcp://{}", closed.address());
+    let options =
+        ["--metrics-file", file.to_str().unwrap(), "--metrics-interval", "1s", "--drain-timeout", "3s"];
+    let (relay, mut feed) = Relay::to(&url).options(&options).by_hand();
+    (0..10).for_each(|number| feed.write(&line(number, 0)));
+    feed.close();
+    let has = |expected: &str| fs::read_to_string(&file).is_ok_and(|page| page.contains(expected));
+    wait_until("the file follows the drain", || has("\naudit_relay_input_reading 0\n"));
+    let in_flight = format!("\naudit_relay_destination_records_in_flight{{destination=\"{url}\"}} 10\n");
+    assert!(has(&in_flight), "{}", fs::read_to_string(&file).unwrap());
+    let exit = relay.exit();
+    assert_eq!(exit.number("/destinations/0/lost/drain_deadline"), 10, "{exit:?}");
+    let lost = format!(
+        "\naudit_relay_destination_records_lost_total{{destination=\"{url}\",reason=\"drain_deadline\"}} 10\n"
+    );
+    assert!(has(&lost), "{}", fs::read_to_string(&file).unwrap());
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left aside");
 }
 

@@ -128,6 +128,29 @@ fn a_status_path_that_cannot_be_used_is_named_and_keeps_no_relay_from_its_work()
     assert!(checked.status.success() && !text(&checked.stderr).contains("status: "), "{checked:?}");
 }
 
+/// The socket is the group's, and the folder lets nobody to it.
+#[test]
+fn a_folder_that_the_group_may_not_enter_is_warned_of() {
+    let dir = temp_dir();
+    let folder = dir.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let group = nix::unistd::Group::from_gid(nix::unistd::getegid()).unwrap().unwrap().name;
+    let sink = Sink::tcp(Framing::Octet);
+    let socket = folder.join("s.sock");
+    let arguments = ["--to", &sink.url, "--status", socket.to_str().unwrap(), "--status-group", &group];
+    for (mode, shut) in [(0o700, true), (0o705, true), (0o710, false)] {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        let checked = run(&[&["check", "--config", "none"], &arguments[..]].concat());
+        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+        let (relay, feed) = Relay::with(&arguments).by_hand();
+        feed.close();
+        for said in [text(&checked.stderr), &relay.exit().said] {
+            let warned = said.contains("status-group: the group may not enter ");
+            assert_eq!(warned, shut, "{mode:o}: {said}");
+        }
+    }
+}
+
 #[test]
 fn a_path_that_no_socket_can_have_is_an_error_of_the_configuration() {
     let path = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));

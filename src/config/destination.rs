@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::settings::DestinationSettings;
 use super::{Destination, ON_FULL, one_of, units, url};
-use crate::certificate::Fingerprint;
+use crate::certificate::{Fingerprint, is_name};
 use crate::output::service::{Authorities, Member, Replay, Route, Service, Target, TlsSettings, Verify};
 use crate::syslog::{Format, Framing, Shape};
 
@@ -35,6 +35,9 @@ impl Destination {
 
 /// The most that fits an IPv4 datagram: 65,535 less 20 of IP and 8 of UDP header.
 const UDP_MAX: usize = 65_507;
+
+/// Longest time that can be set otherwise.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Linux takes no TCP_KEEPIDLE of more than 32,767 s.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(540 * 60);
@@ -175,13 +178,15 @@ fn service(own: &DestinationSettings, route: &Route, queue_size: usize) -> Resul
             }
         },
     };
-    let time = |key: &str, text: Option<&String>, default: Duration| match text {
+    let time = |key: &str, text: Option<&String>, default: Duration, longest: Duration| match text {
         None => Ok(default),
         Some(text) => match units::duration(text) {
-            Ok(time) if time >= Duration::from_secs(1) && time <= Duration::from_secs(24 * 3600) => {
+            Ok(time) if time >= Duration::from_secs(1) && time <= longest => {
                 Ok(if tcp { time } else { default })
             }
-            Ok(_) => Err(format!("{key}: `{text}` is out of range; from 1s to 1440min")),
+            Ok(_) => {
+                Err(format!("{key}: `{text}` is out of range; from 1s to {}min", longest.as_secs() / 60))
+            }
             Err(error) => Err(format!("{key}: {error}")),
         },
     };
@@ -191,21 +196,48 @@ fn service(own: &DestinationSettings, route: &Route, queue_size: usize) -> Resul
     }
     Ok(Service {
         replay: if tcp { replay } else { default.replay },
-        connect_timeout: time("connect-timeout", own.connect_timeout.as_ref(), default.connect_timeout)?,
-        tcp_user_timeout: time("tcp-user-timeout", own.tcp_user_timeout.as_ref(), default.tcp_user_timeout)?,
-        tcp_keepalive: match time("tcp-keepalive", own.tcp_keepalive.as_ref(), default.tcp_keepalive)? {
-            time if time <= LONGEST_KEEPALIVE => time,
-            _ => return Err("tcp-keepalive: out of range; from 1s to 540min".to_owned()),
-        },
+        connect_timeout: time(
+            "connect-timeout",
+            own.connect_timeout.as_ref(),
+            default.connect_timeout,
+            LONGEST,
+        )?,
+        tcp_user_timeout: time(
+            "tcp-user-timeout",
+            own.tcp_user_timeout.as_ref(),
+            default.tcp_user_timeout,
+            LONGEST,
+        )?,
+        tcp_keepalive: time(
+            "tcp-keepalive",
+            own.tcp_keepalive.as_ref(),
+            default.tcp_keepalive,
+            LONGEST_KEEPALIVE,
+        )?,
         relp_window: if relp { relp_window } else { default.relp_window },
         tls: match route.any(Target::is_over_tls) {
-            true => Arc::new(tls(own)?),
+            true => Arc::new(tls(own, route)?),
             false => Arc::default(),
         },
     })
 }
 
-fn tls(own: &DestinationSettings) -> Result<TlsSettings, String> {
+fn tls(own: &DestinationSettings, route: &Route) -> Result<TlsSettings, String> {
+    if let Some(name) = own.tls_name.as_deref().filter(|name| !is_name(name)) {
+        return Err(format!(
+            "tls-name: `{name}` is neither a DNS name nor an IP address (without brackets), so no certificate holds it"
+        ));
+    }
+    for member in route.members().iter().filter(|_| own.tls_name.is_none()) {
+        if let Target::Tls(host, _) | Target::Relps(host, _) = &member.target
+            && !is_name(host)
+        {
+            return Err(format!(
+                "destination `{}`: no certificate can hold `{host}`; set tls-name to what the receiver's holds",
+                member.url
+            ));
+        }
+    }
     let pins = own.tls_pin.iter().flatten();
     let pins: Vec<_> = pins
         .map(|text| Fingerprint::read(text).map_err(|error| format!("tls-pin: {error}")))

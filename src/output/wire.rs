@@ -160,3 +160,23 @@ impl Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    /// What the configuration lets pass the kernel takes: were it refused, no connection would come about.
+    #[tokio::test]
+    async fn the_longest_keepalive_is_one_that_linux_takes() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let text = "to = \"tcp://h\"\ntcp-keepalive = \"540min\"\ntcp-user-timeout = \"1440min\"";
+        let config = toml::from_str::<Settings>(text).unwrap().validate().unwrap();
+        let options = TcpOptions::from(&config.destinations[0].service);
+        let socket = connect_tcp(listener.local_addr().unwrap(), options).await.unwrap();
+        let socket = SockRef::from(&socket);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(540 * 60));
+        let longer = TcpKeepalive::new().with_time(Duration::from_secs(32_768));
+        assert_eq!(socket.set_tcp_keepalive(&longer).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -7,6 +7,9 @@
 //! ```text
 //! bind .status.sock.PID -> chmod, chown -> rename to status.sock       what is left behind refuses: connect says so
 //! ```
+//!
+//! A port is of one relay, too. A confined one can bind none later, so that one is taken at the start or never: alone,
+//! or, where the handover's lock shows that the instance before is still there, beside it, until it leaves.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -14,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use log::{error, warn};
 use nix::errno::Errno;
@@ -31,15 +35,28 @@ use crate::handover::Folder;
 /// Clients that the kernel lets wait until they are accepted.
 const BACKLOG: i32 = 16;
 
+/// How long a port that is taken is waited for: an instance that ends leaves it at once.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often it is tried meanwhile.
+const PERIOD: Duration = Duration::from_millis(20);
+
 /// What was opened.
 #[derive(Debug, Default)]
 pub struct Doors {
     /// The socket in the file system.
     pub(super) socket: Option<UnixListener>,
     /// On the loopback interface.
-    pub(super) port: Option<TcpListener>,
+    pub(super) port: Option<Port>,
     /// Where metrics are written.
     file: Option<TextFile>,
+}
+
+/// A port, and whether another relay listens there for now.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) listener: TcpListener,
+    pub(super) is_shared: bool,
 }
 
 impl Doors {
@@ -59,13 +76,19 @@ impl Doors {
     }
 }
 
-/// Opens what `config` asks for; `owner` is whom the relay will be. A socket that cannot be made and a port that anybody on
+/// Opens what `config` asks for; `owner` is whom the relay will be, `handover` tells whether the instance before is still
+/// there. A socket that cannot be made and a port that anybody on
 /// the machine could have taken first are done without, and that is said: to be seen is not worth a relay that does not
 /// start, and whoever has the relay's account could otherwise keep it from starting by what he leaves in a folder.
 ///
 /// # Errors
 /// A sentence with the remedy: there is no such group, or the folder of `metrics-file` cannot be used.
-pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Doors, String> {
+pub fn open(
+    config: &Config,
+    under_auditd: bool,
+    owner: (Uid, Gid),
+    handover: Option<&Folder>,
+) -> Result<Doors, String> {
     let group = group(config)?;
     let socket = match &config.status {
         Status::Off => None,
@@ -75,12 +98,19 @@ pub fn open(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Result<Do
             None
         }),
         Status::Socket(path) => socket(path, owner, group)
+            .inspect(|_| shut_to_group(config, owner.0).iter().for_each(|why| warn!("{why}")))
             .map_err(|error| error!("{error}; going on without, so `audit-relay status` will find no relay"))
             .ok(),
     };
     let port = config.metrics.and_then(|address| {
-        listen(address)
-            .map_err(|error| error!("metrics: cannot listen on {address}: {error}; going on without"))
+        listen(address, || handover.is_some_and(Folder::is_held))
+            .map_err(|error| {
+                let whose = match error.kind() {
+                    io::ErrorKind::AddrInUse => " by another program, or another relay",
+                    _ => "",
+                };
+                error!("metrics: cannot listen on {address}: {error}{whose}; going on without");
+            })
             .ok()
     });
     let file = config.metrics_file.as_deref().and_then(|path| {
@@ -103,6 +133,20 @@ pub fn faults(config: &Config, owner: Uid) -> Vec<String> {
         Handover::Auto | Handover::Off => None,
     };
     [socket, metrics, report, handover].into_iter().flatten().collect()
+}
+
+/// Why the group of `status-group` will not get at the socket, as far as its own folder says.
+pub fn shut_to_group(config: &Config, owner: Uid) -> Option<String> {
+    let (Status::Socket(path), Ok(Some(gid))) = (&config.status, group(config)) else { return None };
+    let facts = fstat(&free_place(path, owner).ok()?.folder).ok()?;
+    let may_enter = if facts.st_gid == gid.as_raw() { 0o010 } else { 0o001 };
+    (facts.st_mode & may_enter == 0).then(|| {
+        format!(
+            "status-group: the group may not enter {}, so it cannot ask; let it (chgrp, chmod g+x), or name another path \
+             in `status`",
+            path.parent().unwrap_or(path).display()
+        )
+    })
 }
 
 /// The socket in the folder of the handover, which is made if need be.
@@ -202,13 +246,37 @@ fn is_socket(facts: &FileStat) -> bool {
     SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
 }
 
-/// A loopback port. An older instance of the same user may still listen there: it stops as soon as it drains.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Takes a loopback port: alone, or beside `an_older_one` of the same user that is still there.
+fn listen(address: SocketAddr, an_older_one: impl Fn() -> bool) -> io::Result<Port> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                // It leaves as soon as it drains.
+                if an_older_one() {
+                    return Ok(Port { listener: bind(address, true)?, is_shared: true });
+                }
+                if Instant::now() >= end {
+                    return Err(error);
+                }
+                std::thread::sleep(PERIOD);
+            }
+            listener => return Ok(Port { listener: listener?, is_shared: false }),
+        }
+    }
+}
+
+/// `shared`: others may listen there, if they let us.
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of an instance before may linger.
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    // From now on the next instance may listen, too, if it asks for that. Whoever does not finds the port taken, and so
+    // did we until here: two that start at once are not both let in.
+    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -275,6 +343,26 @@ mod tests {
         assert!(give("socket").is_ok());
         std::fs::hard_link(dir.path().join("socket"), dir.path().join("second")).unwrap();
         assert!(give("socket").is_err());
+    }
+
+    #[test]
+    fn a_port_is_taken_alone_or_beside_the_instance_before() {
+        let no = || false;
+        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = probe.local_addr().unwrap();
+        // Whoever does not want to share it does not.
+        assert_eq!(listen(address, || true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(probe);
+        let old = listen(address, no).unwrap();
+        assert!(!old.is_shared);
+        let start = Instant::now();
+        assert_eq!(listen(address, no).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(start.elapsed() >= PATIENCE);
+        let new = listen(address, || true).unwrap();
+        assert!(new.is_shared);
+        let waiting = std::thread::spawn(move || listen(address, || false));
+        drop((old, new));
+        assert!(!waiting.join().unwrap().unwrap().is_shared, "it was waited for");
     }
 
     #[test]

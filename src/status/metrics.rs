@@ -392,7 +392,8 @@ mod tests {
         Report {
             time: 100.5,
             uptime_seconds: 0.25,
-            start_time: 100.25,
+            // By a clock that has been set since.
+            start_time: 77.125,
             read: 9,
             destinations: vec![d("odd\"\\\nname", true), d("x", false), d("x", true)],
             ..Report::default()
@@ -417,7 +418,7 @@ mod tests {
             }
         }
         for expected in [
-            "audit_relay_start_time_seconds 100.250\n",
+            "audit_relay_start_time_seconds 77.125\n",
             "audit_relay_destination_records_sent_total{destination=\"odd\\\"\\\\\\nname\"} 5\n",
             "audit_relay_destination_records_sent_total{destination=\"x\"} 10\n",
             "audit_relay_destination_records_lost_total{destination=\"x\",reason=\"overflow\"} 4\n",

@@ -1,10 +1,10 @@
 //! The file that the accounting goes to (`report`).
 //!
 //! Law: root is not led to a file that is not meant: it is one that root or the relay's account has made, has no other
-//! name, and lies where nobody else can put one.
+//! name, lies where nobody else can put one, and holds nothing but a report.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::Uid;
 
-use crate::guarded::{self, Fault};
+use crate::guarded::{self, Fault, Place};
 
 /// Opens the report before root is given up; the file stays open, so that a later rename or link in its folder cannot
 /// lead the writing elsewhere.
@@ -63,5 +63,25 @@ fn open(path: &Path, owner: Uid, create: OFlag) -> Result<File, (Option<Errno>, 
     if facts.is_file() && facts.nlink() > 1 {
         return Err(refused("has a second name (a hard link)"));
     }
+    if facts.is_file() && facts.len() > 0 && holds_no_report(&place) {
+        let why = "holds something else than a report, and would be overwritten; name another file";
+        return Err((None, format!("report: {name} {why}")));
+    }
     Ok(file)
+}
+
+/// True of the configuration, a key, a log, and whatever else somebody may name by mistake. A report may have been cut short.
+fn holds_no_report(place: &Place) -> bool {
+    const START: &str = "{\"version\":";
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    // What may be written and not read is taken for what it should be.
+    let Ok(file) = openat(&place.folder, place.name.as_os_str(), flags, Mode::empty()) else { return false };
+    let mut start = Vec::new();
+    if File::from(file).take(64).read_to_end(&mut start).is_err() {
+        return false;
+    }
+    // A power cut may leave NULs.
+    start.retain(|byte| !byte.is_ascii_whitespace() && *byte != 0);
+    let known = start.len().min(START.len());
+    start[..known] != START.as_bytes()[..known]
 }

@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use log::warn;
+use log::{error, warn};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
@@ -51,6 +52,8 @@ pub struct Server {
     /// Kept, so that `asks` does not end.
     _asker: mpsc::Sender<Ask>,
     port: Option<JoinHandle<()>>,
+    /// Where the instance before listened, too, when this one began.
+    shared: Option<SocketAddr>,
 }
 
 impl Server {
@@ -67,17 +70,19 @@ impl Server {
                 serve(accept, asker, false).await;
             });
         }
+        let mut shared = None;
         let port = match doors.port.take() {
             None => None,
             Some(port) => {
-                let (listener, asker) = (TcpListener::from_std(port)?, asker.clone());
+                shared = port.is_shared.then(|| port.listener.local_addr()).transpose()?;
+                let (listener, asker) = (TcpListener::from_std(port.listener)?, asker.clone());
                 Some(tokio::spawn(async move {
                     let accept = || async { listener.accept().await.map(|(client, _)| client) };
                     serve(accept, asker, true).await;
                 }))
             }
         };
-        Ok(Self { asks, _asker: asker, port })
+        Ok(Self { asks, _asker: asker, port, shared })
     }
 
     /// Waits for the next who asks. Dropping the future loses nothing.
@@ -92,6 +97,18 @@ impl Server {
     pub fn leave_port(&mut self) {
         if let Some(port) = self.port.take() {
             port.abort();
+        }
+    }
+
+    /// Leaves a port at which the instance before goes on listening, and says so: a client would be told now the numbers of
+    /// one, now those of the other.
+    pub fn leave_shared_port(&mut self) {
+        if let Some(address) = self.shared.take() {
+            self.leave_port();
+            error!(
+                "metrics: another relay goes on listening on {address}; going on without. If both are meant to run, give \
+                 each a port of its own (`metrics`)"
+            );
         }
     }
 }

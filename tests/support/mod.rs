@@ -55,6 +55,16 @@ pub(crate) fn root_or_skip() -> bool {
     root
 }
 
+/// Whether there is strace. If not the test has to end, and says so; CI skips nothing.
+pub(crate) fn strace_or_skip() -> bool {
+    let there = std::process::Command::new("strace").arg("-V").output().is_ok();
+    assert!(there || std::env::var_os("CI").is_none(), "strace is missing, and CI skips nothing");
+    if !there {
+        eprintln!("SKIPPED: strace is missing");
+    }
+    there
+}
+
 /// A folder that the relay can walk into after it has given up root.
 pub(crate) fn temp_dir() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
