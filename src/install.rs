@@ -8,6 +8,7 @@
 
 pub mod apply;
 pub mod live;
+pub mod lock;
 pub mod plan;
 
 use std::fmt::Write as _;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use nix::unistd::Uid;
 
 use self::live::{Daemon, Seen, Watch};
+use self::lock::Lock;
 use self::plan::{Change, Found, State, Wish};
 use crate::config::{Config, DEFAULT_FILE, Settings};
 use crate::site::{self, Reload, Root, Site, Version};
@@ -99,8 +101,8 @@ struct Ground {
 impl Ground {
     fn look(request: &Request, settings: &Path) -> Result<Self, Failure> {
         let root = Root::at(&request.root);
-        if !request.dry_run && root.is_host() && !Uid::effective().is_root() {
-            return Err(Failure::NotRoot);
+        if !request.dry_run {
+            may_change(&root)?;
         }
         let daemon = match root.is_host() && !request.files_only {
             true => Daemon::find().unwrap_or_default(),
@@ -193,6 +195,7 @@ fn plugins_off(root: &Root, folder: &Path, version: Version) -> Option<String> {
 /// [`Failure`]; then everything is as it was before.
 pub fn install(request: &Request, what: Installation) -> Result<(), Failure> {
     let settings = absolute(what.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE)))?;
+    let _lock = alone(request)?;
     let ground = Ground::look(request, &settings)?;
     let named = what.settings != Settings::default();
     let settings_text = match named {
@@ -246,6 +249,23 @@ pub fn upgraded(request: &Request, patience: Duration) -> Result<(), Failure> {
     // A receiver that is away is no fault of the upgrade.
     tell(&ground.restart(daemon, &sources_named(&arguments), patience)?);
     Ok(())
+}
+
+/// Until it is dropped nobody else installs or uninstalls. `None`: nothing is changed, so nobody need be alone.
+fn alone(request: &Request) -> Result<Option<Lock>, Failure> {
+    if request.dry_run {
+        return Ok(None);
+    }
+    let root = Root::at(&request.root);
+    may_change(&root)?;
+    Ok(Some(Lock::take(&root)?))
+}
+
+fn may_change(root: &Root) -> Result<(), Failure> {
+    match root.is_host() && !Uid::effective().is_root() {
+        true => Err(Failure::NotRoot),
+        false => Ok(()),
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
@@ -370,10 +390,13 @@ fn take_back(ground: &Ground, done: &[Change], record: Vec<Change>, why: Failure
     if let Err(error) = apply::replace_record(&ground.root, record) {
         left.push(error);
     }
-    let was_active = |change: &&Change| change.path.parent() == Some(&*ground.found.folder);
-    if let Some(daemon) = ground.daemon.as_ref().filter(|_| done.iter().any(|change| was_active(&change))) {
-        let gone = daemon.reload().is_ok() && daemon.lets_go(&ground.program, LETTING_GO);
-        if !gone {
+    let of_plugins = |change: &Change| change.path.parent() == Some(&*ground.found.folder);
+    if let Some(daemon) = ground.daemon.as_ref().filter(|_| done.iter().any(of_plugins)) {
+        let name = ground.name();
+        // One that it has started before, it goes on with.
+        let had_one = ground.found.plugins.iter().any(|plugin| plugin.is_active_and_leads_to(&name));
+        let told = daemon.reload().is_ok();
+        if !(told && (had_one || daemon.lets_go(&[name], LETTING_GO))) {
             left.push(format!("auditd (pid {}) has not ended the relay", daemon.pid));
         }
     }
@@ -396,6 +419,7 @@ fn take_back(ground: &Ground, done: &[Change], record: Vec<Change>, why: Failure
 /// # Errors
 /// [`Failure`]. What was deactivated stays so.
 pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
+    let _lock = alone(request)?;
     let ground = Ground::look(request, Path::new(DEFAULT_FILE))?;
     let name = ground.name();
     let recorded = apply::recorded(&ground.root)?;
@@ -417,10 +441,12 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
             apply::make(&ground.root, change)?;
         }
         match &ground.daemon {
-            Some(daemon) if !removal.first.is_empty() || !daemon.relays(&ground.program).is_empty() => {
+            Some(daemon)
+                if !removal.first.is_empty() || !daemon.relays_called(&removal.programs).is_empty() =>
+            {
                 say(&format!("auditd (pid {}): SIGHUP", daemon.pid));
                 daemon.reload().map_err(|error| format!("auditd (pid {}): {error}", daemon.pid))?;
-                if !daemon.lets_go(&ground.program, LETTING_GO) {
+                if !daemon.lets_go(&removal.programs, LETTING_GO) {
                     return Err(Failure::Refused(format!(
                         "auditd (pid {}) has not ended the relay, so nothing more is removed; does the system's log say why \
                          it does not reload?",

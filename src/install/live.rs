@@ -4,8 +4,10 @@
 //! returns when a record that was made for the purpose has gone through the relay, or says how far it came. Law: sends
 //! signals to auditd and to a relay that is its child, and to nobody else; changes no file.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -70,25 +72,44 @@ impl Daemon {
         kill(as_pid(self.pid), Signal::SIGHUP).map_err(io::Error::from)
     }
 
-    /// The running relays that it, or its audispd, has started.
+    /// The processes below it that run this very file: not one that was in its place before.
     pub fn relays(&self, program: &Path) -> Vec<u32> {
         let Ok(wanted) = fs::metadata(program) else { return Vec::new() };
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let is_relay = |pid: &u32| {
+        self.below(|pid| {
             fs::metadata(format!("/proc/{pid}/exe"))
                 .is_ok_and(|exe| (exe.dev(), exe.ino()) == (wanted.dev(), wanted.ino()))
-                && (site::parent(*pid) == Some(self.pid)
-                    || site::parent(*pid).and_then(site::parent) == Some(self.pid))
-        };
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_relay).collect()
+        })
     }
 
-    /// Waits until it has ended every relay, and says whether it has.
-    pub fn lets_go(&self, program: &Path, limit: Duration) -> bool {
+    /// The processes below it whose program has one of these names, wherever it lies and whatever has become of the file
+    /// since: an upgrade puts another in its place.
+    pub fn relays_called(&self, names: &[String]) -> Vec<u32> {
+        self.below(|pid| {
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            is_called(&exe, &words, names)
+        })
+    }
+
+    /// What it, its audispd or its filter has started, and that is wanted.
+    fn below(&self, is_wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let is_below = |pid: u32| {
+            let parent = site::parent(pid);
+            parent == Some(self.pid) || parent.and_then(site::parent) == Some(self.pid)
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| is_below(*pid) && is_wanted(*pid))
+            .collect()
+    }
+
+    /// Waits until it has ended every relay of these names, and says whether it has.
+    pub fn lets_go(&self, names: &[String], limit: Duration) -> bool {
         let mut told = Told::now();
         wait(limit, || {
             self.repeat(&mut told);
-            self.relays(program).is_empty().then_some(())
+            self.relays_called(names).is_empty().then_some(())
         })
         .is_some()
     }
@@ -117,6 +138,18 @@ impl Told {
     fn now() -> Self {
         Self { signal: Instant::now(), record: Instant::now() }
     }
+}
+
+/// Whether a process runs a program of one of these names: by its file, whose name the kernel marks where it is gone, or by the
+/// word that it was started with, which is the path in the plugin's configuration, a link perhaps. A process that has ended and
+/// waits for its parent has neither.
+fn is_called(exe: &Path, words: &[u8], names: &[String]) -> bool {
+    let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
+    [exe.as_os_str().as_bytes(), first].into_iter().any(|path| {
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        let name = Path::new(OsStr::from_bytes(path)).file_name();
+        names.iter().any(|wanted| name == Some(wanted.as_ref()))
+    })
 }
 
 fn as_pid(pid: u32) -> Pid {
@@ -302,6 +335,46 @@ fn handles(pid: u32, signal: Signal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_is_known_by_its_programs_name() {
+        let names = ["audit-relay".to_owned(), "audit-relay-2".to_owned()];
+        for (exe, words, is) in [
+            ("/usr/sbin/audit-relay", "/usr/sbin/audit-relay\0--config\0x", true),
+            ("/usr/sbin/audit-relay (deleted)", "", true),
+            ("/srv/sid/opt/audit-relay-2", "", true),
+            ("/opt/relay-0.2", "/usr/sbin/audit-relay\0", true),
+            // Where nobody may look at the file.
+            ("", "/usr/sbin/audit-relay\0", true),
+            ("/usr/sbin/audisp-filter", "/usr/sbin/audisp-filter\0/usr/sbin/audit-relay\0", false),
+            ("/usr/sbin/audit-relay/other", "", false),
+            ("/usr/sbin/audit-relay-3", "", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_called(Path::new(exe), words.as_bytes(), &names), is, "{exe} {words}");
+        }
+    }
+
+    /// This process in auditd's place, and a program that is replaced while it runs.
+    #[test]
+    fn a_relay_whose_program_was_replaced_still_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("audit-relay-of-a-test");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let daemon = Daemon { pid: std::process::id(), folder: "/".into(), version: None };
+        let names = ["audit-relay-of-a-test".to_owned()];
+        assert!(wait(ANSWER, || (daemon.relays(&program) == [child.id()]).then_some(())).is_some());
+        fs::copy("/bin/true", dir.path().join("new")).unwrap();
+        fs::rename(dir.path().join("new"), &program).unwrap();
+        let short = Duration::from_millis(200);
+        assert_eq!((daemon.relays(&program), daemon.lets_go(&names, short)), (vec![], false));
+        fs::remove_file(&program).unwrap();
+        assert_eq!(daemon.relays_called(&names), [child.id()]);
+        child.kill().unwrap();
+        assert!(daemon.lets_go(&names, ANSWER), "one that has ended is none, taken back or not");
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_process_says_what_it_does_with_signals() {
