@@ -343,11 +343,17 @@ fn tell(seen: &Seen) {
     }
 }
 
-/// Has the relay check its configuration, in a process of its own, since it gives up root for it.
+/// Has the relay check its configuration, in a process of its own, since it gives up root for it. Below a folder that process
+/// goes there first, so that every path is that system's, and so is the account.
 fn check(ground: &Ground, settings: &Path) -> Result<(), Failure> {
-    let output = Command::new(&ground.here)
-        .args(["check", "--config"])
-        .arg(ground.root.find(settings))
+    let mut command = Command::new(&ground.here);
+    command.arg("check");
+    if !ground.root.is_host() {
+        command.arg("--below").arg(ground.root.folder());
+    }
+    let output = command
+        .arg("--config")
+        .arg(settings)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("{}: {error}", ground.here.display()))?;

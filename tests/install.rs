@@ -1,5 +1,5 @@
-//! `audit-relay install` and `uninstall` below a folder that holds another system: files, owners and modes there and back,
-//! and two at once.
+//! `audit-relay install` and `uninstall` below a folder that holds another system: files, owners and modes there and back, the
+//! system's own certificates and accounts, and two at once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper is a failed test")]
 
@@ -7,7 +7,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -75,6 +75,12 @@ fn rights(file: &Path) -> (u32, u32, u32) {
     (facts.uid(), facts.gid(), facts.mode() & 0o7777)
 }
 
+/// A key and its certificate for `localhost`, as OUT.key and OUT.pem.
+fn certificate(out: &Path) {
+    let made = run(&["cert", "new", "--name", "localhost", out.to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+}
+
 #[test]
 fn text_owner_group_and_mode_come_back() {
     if !root_or_skip() {
@@ -100,6 +106,47 @@ fn text_owner_group_and_mode_come_back() {
     assert_eq!(rights(&conf), (33, 4, 0o664), "{said}");
     assert_eq!(fs::read_to_string(&conf).unwrap(), SYSLOG);
     assert!(!system.path(RECORD).parent().unwrap().exists(), "nothing is left");
+}
+
+#[test]
+fn files_of_tls_are_looked_for_in_that_system_and_read_by_its_account() {
+    if !root_or_skip() {
+        return;
+    }
+    for closed in [false, true] {
+        let system = System::new(closed);
+        let here = temp_dir();
+        certificate(&here.path().join("here"));
+        let only_here = here.path().join("here.pem");
+        let to = ["--to", "tls://localhost:6514"];
+        let install = |more: &[&str]| system.run("install", &[&to[..], more].concat());
+        let refused = |more: &[&str], status: i32, part: &str| {
+            let (ended, said) = install(more);
+            assert!(ended == status && said.contains(part), "{more:?} {ended}: {said}");
+            assert!(!system.path("etc/audit-relay.toml").exists(), "{said}");
+        };
+        refused(&["--tls-ca", only_here.to_str().unwrap()], 78, "here.pem");
+        certificate(&system.path("etc/audit-relay/ours"));
+        let (pem, key) = ("/etc/audit-relay/ours.pem", "/etc/audit-relay/ours.key");
+        assert!(!Path::new(pem).exists(), "{pem} is on this machine, too");
+        // Root's alone, so not the relay's there.
+        let identity = ["--tls-ca", pem, "--tls-cert", pem, "--tls-key", key];
+        chown(system.path(&key[1..]), Some(0), Some(0)).unwrap();
+        fs::set_permissions(system.path(&key[1..]), fs::Permissions::from_mode(0o600)).unwrap();
+        refused(&identity, 78, "ours.key");
+        chown(system.path(&key[1..]), Some(ACCOUNT), None).unwrap();
+        // A group of this machine is none there.
+        let group = |name| ["--status", "/run/audit-relay.sock", "--status-group", name];
+        refused(&[&["--tls-ca", pem][..], &group("daemon")].concat(), 78, "there is no group `daemon`");
+        // A link leads where it will lead when that system runs.
+        symlink("/etc/audit-relay/ours.pem", system.path("etc/link.pem")).unwrap();
+        let all = ["--tls-ca", "/etc/link.pem", "--tls-cert", pem, "--tls-key", key];
+        let (status, said) = install(&[&all[..], &group("there-only")].concat());
+        assert_eq!(status, 0, "{said}");
+        assert!(!said.contains("will go on without"), "{said}");
+        let (status, said) = system.run("uninstall", &[]);
+        assert_eq!((status, system.path("etc/audit-relay.toml").exists()), (0, false), "{said}");
+    }
 }
 
 #[test]
