@@ -24,7 +24,7 @@ use self::live::{Daemon, Seen, Watch};
 use self::lock::Lock;
 use self::plan::{Change, Found, State, Wish};
 use crate::config::{Config, DEFAULT_FILE, Settings};
-use crate::site::{self, Reload, Root, Site, Version};
+use crate::site::{self, PluginConf, Reload, Root, Site, Version};
 use crate::status::Sources;
 
 /// How long auditd may take to end a relay, which may need its whole drain time for it.
@@ -140,11 +140,17 @@ impl Ground {
     }
 
     /// Has auditd start the relay as it now stands on the disk, and watches it.
-    fn restart(&self, daemon: &Daemon, sources: &Sources, limit: Duration) -> Result<Seen, String> {
+    fn restart(
+        &self,
+        daemon: &Daemon,
+        sources: &Sources,
+        words: Option<&[String]>,
+        limit: Duration,
+    ) -> Result<Seen, String> {
         let restarts = self.found.version.is_none_or(|version| version.reload() == Reload::Restart);
         let old = if restarts { daemon.relays(&self.program) } else { Vec::new() };
         daemon.reload().map_err(|error| format!("auditd (pid {}): {error}", daemon.pid))?;
-        live::watch(daemon, &Watch { program: &self.program, sources, old: &old, limit })
+        live::watch(daemon, &Watch { program: &self.program, sources, words, old: &old, limit })
     }
 
     /// The program's name, by which a plugin's configuration is known for the relay's.
@@ -246,8 +252,9 @@ pub fn upgraded(request: &Request, patience: Duration) -> Result<(), Failure> {
     }
     say(&format!("{}: auditd (pid {}) starts the new program: SIGHUP", plugin.file.display(), daemon.pid));
     let arguments = plugin.conf.as_ref().map(|conf| conf.arguments.clone()).unwrap_or_default();
+    let words = plugin.conf.as_ref().and_then(|conf| own_words(conf, &name));
     // A receiver that is away is no fault of the upgrade.
-    tell(&ground.restart(daemon, &sources_named(&arguments), patience)?);
+    tell(&ground.restart(daemon, &sources_named(&arguments), words.as_deref(), patience)?);
     Ok(())
 }
 
@@ -316,7 +323,8 @@ fn carry_out(
         return Ok(());
     };
     say(&format!("auditd (pid {}): SIGHUP", daemon.pid));
-    match ground.restart(daemon, &sources_of(settings), patience)? {
+    let words = words_after(ground, changes);
+    match ground.restart(daemon, &sources_of(settings), words.as_deref(), patience)? {
         Seen::Unsent(to) => Err(format!(
             "the relay reads records, and nothing is sent to {}: is the receiver there, and does it take what is sent? \
              Its name, port and certificate: audit-relay check, and the system's log",
@@ -337,6 +345,10 @@ fn tell(seen: &Seen) {
             "the relay runs and reads records; nothing has been sent to {} yet: audit-relay status",
             to.join(", ")
         )),
+        Seen::OtherWords => say(
+            "auditd goes on with the relay that it had, and with the words (args) that it had started it with; what has been \
+             changed counts once auditd is restarted: service auditd restart",
+        ),
         Seen::Running => say(
             "the relay runs; whether records arrive cannot be seen from here without `status` or `report` in its configuration",
         ),
@@ -365,6 +377,25 @@ fn check(ground: &Ground, settings: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Config(said.trim_start_matches("audit-relay: ").to_owned()))
+}
+
+/// The words that auditd gives the relay once these changes are made.
+fn words_after(ground: &Ground, changes: &[Change]) -> Option<Vec<String>> {
+    let name = ground.name();
+    let of_plugins = |change: &&Change| change.path.parent() == Some(&*ground.found.folder);
+    match changes.iter().find(of_plugins).and_then(|change| change.after.as_ref()) {
+        Some(text) => own_words(&PluginConf::parse(text, ground.found.version?), &name),
+        None => {
+            let is_ours = |plugin: &&site::Plugin| plugin.is_active_and_leads_to(&name);
+            own_words(ground.found.plugins.iter().find(is_ours)?.conf.as_ref()?, &name)
+        }
+    }
+}
+
+/// The words in a plugin's configuration that are the relay's: not those of a filter before it.
+fn own_words(conf: &PluginConf, name: &str) -> Option<Vec<String>> {
+    let is_direct = conf.path.as_ref()?.file_name() == Some(name.as_ref());
+    is_direct.then(|| conf.arguments.clone())
 }
 
 /// Where a relay with this configuration offers its numbers.

@@ -15,7 +15,6 @@ use audit_relay::control::{self, OS_ERROR, Start};
 use audit_relay::dispatcher::Dispatcher;
 use audit_relay::handover::Folder;
 use audit_relay::install::{self, Failure};
-use audit_relay::site::Root;
 use audit_relay::{
     apparmor, certificate_files, confine, diagnostics, doctor, host, output, privilege, status, sys,
 };
@@ -221,18 +220,13 @@ fn file_of(options: &Options) -> Option<PathBuf> {
 }
 
 /// `audit-relay check`. `below`: of another system, in this folder.
-fn check(mut options: Options, below: Option<&Path>) -> u8 {
+fn check(options: Options, below: Option<&Path>) -> u8 {
     let mut out = io::stdout();
-    if let Some(folder) = below {
-        match Uid::effective().is_root() {
-            true => {
-                if let Err(errno) = chroot(folder).and_then(|()| chdir("/")) {
-                    let _ = writeln!(io::stderr(), "audit-relay: cannot go to {}: {errno}", folder.display());
-                    return NO_PERMISSION;
-                }
-            }
-            false => options.config = file_of(&options).map(|file| Root::at(folder).find(file)),
-        }
+    if let Some(folder) = below
+        && let Err(errno) = chroot(folder).and_then(|()| chdir("/"))
+    {
+        let _ = writeln!(io::stderr(), "audit-relay: cannot go to {}: {errno}", folder.display());
+        return NO_PERMISSION;
     }
     let account = if below.is_some() { privilege::account_in_file } else { privilege::account };
     match read(&options, Uid::effective(), false)
@@ -252,13 +246,6 @@ fn check(mut options: Options, below: Option<&Path>) -> u8 {
             }
             for warning in config.warnings().into_iter().chain(unseen) {
                 let _ = writeln!(io::stderr(), "audit-relay: warning: {warning}");
-            }
-            if below.is_some() && !Uid::effective().is_root() {
-                let _ = writeln!(
-                    io::stderr(),
-                    "audit-relay: warning: the files of tls-* are not looked at: in another system only root can"
-                );
-                return 0;
             }
             check_certificates(&config, &account)
         }

@@ -178,6 +178,8 @@ pub enum Seen {
     Unsent(Vec<String>),
     /// The relay runs. What it reads cannot be seen without a socket or a report.
     Running,
+    /// auditd goes on with a relay that it had started with other words.
+    OtherWords,
 }
 
 /// What to watch.
@@ -187,6 +189,8 @@ pub struct Watch<'a> {
     pub program: &'a Path,
     /// Where the relay's numbers are.
     pub sources: &'a Sources,
+    /// The words behind the program's name that it is to be started with, where they are known.
+    pub words: Option<&'a [String]>,
     /// Relays that ran before auditd was told, and that it ends.
     pub old: &'a [u32],
     /// In all.
@@ -201,6 +205,10 @@ pub fn watch(daemon: &Daemon, what: &Watch<'_>) -> Result<Seen, String> {
     let end = Instant::now() + what.limit;
     let left = || end.saturating_duration_since(Instant::now());
     let mut relay = steady(daemon, what, end)?;
+    // Before 4.2 a reload changes nothing about a plugin that runs but by its program (seen on 3.0.9).
+    if what.words.is_some_and(|words| has_other_words(relay, words)) {
+        return Ok(Seen::OtherWords);
+    }
     if what.sources.is_empty() {
         return Ok(Seen::Running);
     }
@@ -232,6 +240,14 @@ pub fn watch(daemon: &Daemon, what: &Watch<'_>) -> Result<Seen, String> {
         (None, None) if what.sources.file().is_none() => Ok(Seen::Running),
         (None, None) => Err(format!("the relay (pid {relay}) says nothing by {}", what.sources)),
     }
+}
+
+/// Whether the process was started with other words behind its name. False where nobody can tell.
+fn has_other_words(pid: u32, words: &[String]) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut its = line.split(|byte| *byte == 0);
+    // What the last NUL ends is no word.
+    its.next_back().is_some() && its.next().is_some() && !its.eq(words.iter().map(String::as_bytes))
 }
 
 /// The relay that auditd has started since it was told.
@@ -353,6 +369,22 @@ mod tests {
         ] {
             assert_eq!(is_called(Path::new(exe), words.as_bytes(), &names), is, "{exe} {words}");
         }
+    }
+
+    #[test]
+    fn a_process_has_the_words_that_it_was_started_with() {
+        let mut child = std::process::Command::new("/bin/sleep").args(["60", "0"]).spawn().unwrap();
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let pid = child.id();
+        // Until it has become the other program it has no words, or ours.
+        let is_up = || has_other_words(pid, &words(&["x"])) && !has_other_words(pid, &words(&["60", "0"]));
+        assert!(wait(ANSWER, || is_up().then_some(())).is_some());
+        for other in [&["60"][..], &[], &["60", "1"], &["60", "0", ""]] {
+            assert!(has_other_words(pid, &words(other)), "{other:?}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!has_other_words(pid, &words(&["60"])), "it has gone");
     }
 
     /// This process in auditd's place, and a program that is replaced while it runs.
