@@ -35,6 +35,9 @@ pub enum Command {
         /// Makes one attempt.
         #[arg(long, hide = true, value_name = "NAME")]
         attempt: Option<String>,
+        /// Looks at the system in this folder, as it will be when it runs.
+        #[arg(long, hide = true, value_name = "FOLDER", conflicts_with_all = ["confinement", "attempt"])]
+        below: Option<PathBuf>,
         /// Settings.
         #[command(flatten)]
         options: Box<Options>,

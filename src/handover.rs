@@ -18,6 +18,8 @@
 //!
 //! Numbers are in the machine's byte order: the file never leaves it.
 
+mod former;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -32,6 +34,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
+use self::former::Refusal;
 use crate::audit::{MAX_LINE, Stamp};
 use crate::batch::{BATCH_BYTES, Batch, Gap};
 use crate::guarded::{self, Fault};
@@ -60,6 +63,10 @@ const MOST_KEYS: usize = 256;
 
 /// More than any notice announces, and far from what the numbers can hold.
 const MOST_ANNOUNCED: u64 = 1 << 40;
+
+/// How the folder is opened: itself, and nothing that a link leads to.
+const FOLDER: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Names in the folder.
 const LOCK: &str = "lock";
@@ -117,8 +124,28 @@ fn closed_to_others(name: &str, mode: u32) -> Result<(), String> {
     }
 }
 
-fn anothers(name: &str, whose: u32, owner: Uid) -> String {
-    format!("handover: {name} belongs to user {whose}; remove it, or run: chown {owner} {name}")
+/// Why a folder of user `whose` is not used. The remedy is for all that is in it: the records would be of no use, and the lock
+/// in the way, if only the folder changed its owner.
+fn anothers(name: &str, whose: u32, owner: Uid, why: &Refusal) -> String {
+    match why {
+        Refusal::Unsure(why) => format!(
+            "handover: {name} belongs to user {whose}{why}; remove it, with what is undelivered there, or run: \
+             chown -R --from={whose} {owner} {name}; and restart auditd"
+        ),
+        Refusal::Locked => format!(
+            "handover: {name} belongs to user {whose}, and a relay that runs as that user has its lock; end that relay, and \
+             restart auditd"
+        ),
+    }
+}
+
+fn not_root() -> Refusal {
+    Refusal::Unsure(String::new())
+}
+
+/// Has root give away what is the former account's.
+fn give(parent: &OwnedFd, dir: &OwnedFd, former: u32, owner: (Uid, Gid)) -> Result<(), Refusal> {
+    if Uid::effective().is_root() { former::give(parent, dir, former, owner) } else { Err(not_root()) }
 }
 
 /// True if the error says nothing about the folder: the system is short of something at the moment.
@@ -146,8 +173,7 @@ impl Folder {
             Err(Errno::EEXIST) => false,
             Err(errno) => return Err(failed("make", errno.into())),
         };
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let dir = openat(&place.folder, place.name.as_os_str(), flags, Mode::empty())
+        let dir = openat(&place.folder, place.name.as_os_str(), FOLDER, Mode::empty())
             .map_err(|errno| failed("open the folder", errno.into()))?;
         let facts = File::from(dir.try_clone().map_err(|error| failed("open", error))?)
             .metadata()
@@ -155,12 +181,18 @@ impl Folder {
         closed_to_others(&name, facts.mode())?;
         let (uid, gid) = owner;
         if facts.uid() != uid.as_raw() {
-            // Made just now as root. A folder of root's that was there before is not ours to give away.
+            // Made just now as root. One that was there before is given away only if a relay has left it.
             let ours = made && facts.uid() == 0 && Uid::effective().is_root();
-            if !ours {
-                return Err(anothers(&name, facts.uid(), uid));
+            if ours {
+                fchown(&dir, Some(uid), Some(gid)).map_err(|errno| failed("give away", errno.into()))?;
+            } else {
+                give(&place.folder, &dir, facts.uid(), owner)
+                    .map_err(|why| anothers(&name, facts.uid(), uid, &why))?;
+                log::info!("handover: {name} belonged to user {}; it is given to {uid}", facts.uid());
             }
-            fchown(&dir, Some(uid), Some(gid)).map_err(|errno| failed("give away", errno.into()))?;
+        }
+        if Uid::effective().is_root() {
+            former::remove_formers_lock(&dir, uid);
         }
         Ok(Self { dir, name })
     }
@@ -179,10 +211,18 @@ impl Folder {
         if SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
             return Some(format!("handover: {name} is no folder; remove it, or name another"));
         }
-        let judged = closed_to_others(&name, facts.st_mode);
-        judged
-            .err()
-            .or_else(|| (facts.st_uid != owner.as_raw()).then(|| anothers(&name, facts.st_uid, owner)))
+        if let Err(fault) = closed_to_others(&name, facts.st_mode) {
+            return Some(fault);
+        }
+        let whose = facts.st_uid;
+        let judge = || {
+            let dir = openat(&place.folder, place.name.as_os_str(), FOLDER, Mode::empty());
+            let dir = dir.map_err(|errno| Refusal::Unsure(format!(" and cannot be opened ({errno})")))?;
+            former::judge(&place.folder, &dir, whose, owner)
+        };
+        let refused = || if Uid::effective().is_root() { judge() } else { Err(not_root()) };
+        let why = (whose != owner.as_raw()).then(refused)?.err()?;
+        Some(anothers(&name, whose, owner, &why))
     }
 
     fn open_file(&self, name: &str, flags: OFlag) -> io::Result<File> {

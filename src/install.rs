@@ -8,6 +8,7 @@
 
 pub mod apply;
 pub mod live;
+pub mod lock;
 pub mod plan;
 
 use std::fmt::Write as _;
@@ -20,9 +21,10 @@ use std::time::Duration;
 use nix::unistd::Uid;
 
 use self::live::{Daemon, Seen, Watch};
+use self::lock::Lock;
 use self::plan::{Change, Found, State, Wish};
 use crate::config::{Config, DEFAULT_FILE, Settings};
-use crate::site::{self, Reload, Root, Site, Version, unit};
+use crate::site::{self, PluginConf, Reload, Root, Site, Version, unit};
 use crate::status::Sources;
 
 /// How long auditd may take to end a relay, which may need its whole drain time for it.
@@ -99,8 +101,8 @@ struct Ground {
 impl Ground {
     fn look(request: &Request, settings: &Path) -> Result<Self, Failure> {
         let root = Root::at(&request.root);
-        if !request.dry_run && root.is_host() && !Uid::effective().is_root() {
-            return Err(Failure::NotRoot);
+        if !request.dry_run {
+            may_change(&root)?;
         }
         let daemon = match root.is_host() && !request.files_only {
             true => Daemon::find().unwrap_or_default(),
@@ -140,11 +142,17 @@ impl Ground {
     }
 
     /// Has auditd start the relay as it now stands on the disk, and watches it.
-    fn restart(&self, daemon: &Daemon, sources: &Sources, limit: Duration) -> Result<Seen, String> {
+    fn restart(
+        &self,
+        daemon: &Daemon,
+        sources: &Sources,
+        words: Option<&[String]>,
+        limit: Duration,
+    ) -> Result<Seen, String> {
         let restarts = self.found.version.is_none_or(|version| version.reload() == Reload::Restart);
         let old = if restarts { daemon.relays(&self.program) } else { Vec::new() };
         daemon.reload().map_err(|error| format!("auditd (pid {}): {error}", daemon.pid))?;
-        live::watch(daemon, &Watch { program: &self.program, sources, old: &old, limit })
+        live::watch(daemon, &Watch { program: &self.program, sources, words, old: &old, limit })
     }
 
     /// The program's name, by which a plugin's configuration is known for the relay's.
@@ -195,6 +203,7 @@ fn plugins_off(root: &Root, folder: &Path, version: Version) -> Option<String> {
 /// [`Failure`]; then everything is as it was before.
 pub fn install(request: &Request, what: Installation) -> Result<(), Failure> {
     let settings = absolute(what.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE)))?;
+    let _lock = alone(request)?;
     let ground = Ground::look(request, &settings)?;
     let named = what.settings != Settings::default();
     let settings_text = match named {
@@ -245,9 +254,27 @@ pub fn upgraded(request: &Request, patience: Duration) -> Result<(), Failure> {
     }
     say(&format!("{}: auditd (pid {}) starts the new program: SIGHUP", plugin.file.display(), daemon.pid));
     let arguments = plugin.conf.as_ref().map(|conf| conf.arguments.clone()).unwrap_or_default();
+    let words = plugin.conf.as_ref().and_then(|conf| own_words(conf, &name));
     // A receiver that is away is no fault of the upgrade.
-    tell(&ground.restart(daemon, &sources_named(&arguments), patience)?);
+    tell(&ground.restart(daemon, &sources_named(&arguments), words.as_deref(), patience)?);
     Ok(())
+}
+
+/// Until it is dropped nobody else installs or uninstalls. `None`: nothing is changed, so nobody need be alone.
+fn alone(request: &Request) -> Result<Option<Lock>, Failure> {
+    if request.dry_run {
+        return Ok(None);
+    }
+    let root = Root::at(&request.root);
+    may_change(&root)?;
+    Ok(Some(Lock::take(&root)?))
+}
+
+fn may_change(root: &Root) -> Result<(), Failure> {
+    match root.is_host() && !Uid::effective().is_root() {
+        true => Err(Failure::NotRoot),
+        false => Ok(()),
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
@@ -299,7 +326,8 @@ fn carry_out(
         return Ok(());
     };
     say(&format!("auditd (pid {}): SIGHUP", daemon.pid));
-    match ground.restart(daemon, &sources_of(settings), patience)? {
+    let words = words_after(ground, changes);
+    match ground.restart(daemon, &sources_of(settings), words.as_deref(), patience)? {
         Seen::Unsent(to) => Err(format!(
             "the relay reads records, and nothing is sent to {}: is the receiver there, and does it take what is sent? \
              Its name, port and certificate: audit-relay check, and the system's log",
@@ -337,17 +365,27 @@ fn tell(seen: &Seen) {
             "the relay runs and reads records; nothing has been sent to {} yet: audit-relay status",
             to.join(", ")
         )),
+        Seen::OtherWords => say(
+            "auditd goes on with the relay that it had, and with the words (args) that it had started it with; what has been \
+             changed counts once auditd is restarted: service auditd restart",
+        ),
         Seen::Running => say(
             "the relay runs; whether records arrive cannot be seen from here without `status` or `report` in its configuration",
         ),
     }
 }
 
-/// Has the relay check its configuration, in a process of its own, since it gives up root for it.
+/// Has the relay check its configuration, in a process of its own, since it gives up root for it. Below a folder that process
+/// goes there first, so that every path is that system's, and so is the account.
 fn check(ground: &Ground, settings: &Path) -> Result<(), Failure> {
-    let output = Command::new(&ground.here)
-        .args(["check", "--config"])
-        .arg(ground.root.find(settings))
+    let mut command = Command::new(&ground.here);
+    command.arg("check");
+    if !ground.root.is_host() {
+        command.arg("--below").arg(ground.root.folder());
+    }
+    let output = command
+        .arg("--config")
+        .arg(settings)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("{}: {error}", ground.here.display()))?;
@@ -359,6 +397,25 @@ fn check(ground: &Ground, settings: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Config(said.trim_start_matches("audit-relay: ").to_owned()))
+}
+
+/// The words that auditd gives the relay once these changes are made.
+fn words_after(ground: &Ground, changes: &[Change]) -> Option<Vec<String>> {
+    let name = ground.name();
+    let of_plugins = |change: &&Change| change.path.parent() == Some(&*ground.found.folder);
+    match changes.iter().find(of_plugins).and_then(|change| change.after.as_ref()) {
+        Some(text) => own_words(&PluginConf::parse(text, ground.found.version?), &name),
+        None => {
+            let is_ours = |plugin: &&site::Plugin| plugin.is_active_and_leads_to(&name);
+            own_words(ground.found.plugins.iter().find(is_ours)?.conf.as_ref()?, &name)
+        }
+    }
+}
+
+/// The words in a plugin's configuration that are the relay's: not those of a filter before it.
+fn own_words(conf: &PluginConf, name: &str) -> Option<Vec<String>> {
+    let is_direct = conf.path.as_ref()?.file_name() == Some(name.as_ref());
+    is_direct.then(|| conf.arguments.clone())
 }
 
 /// Where a relay with this configuration offers its numbers.
@@ -391,10 +448,13 @@ fn take_back(ground: &Ground, done: &[Change], record: Vec<Change>, why: Failure
         left.push(error);
     }
     reload_units(&ground.root, done);
-    let was_active = |change: &&Change| change.path.parent() == Some(&*ground.found.folder);
-    if let Some(daemon) = ground.daemon.as_ref().filter(|_| done.iter().any(|change| was_active(&change))) {
-        let gone = daemon.reload().is_ok() && daemon.lets_go(&ground.program, LETTING_GO);
-        if !gone {
+    let of_plugins = |change: &Change| change.path.parent() == Some(&*ground.found.folder);
+    if let Some(daemon) = ground.daemon.as_ref().filter(|_| done.iter().any(of_plugins)) {
+        let name = ground.name();
+        // One that it has started before, it goes on with.
+        let had_one = ground.found.plugins.iter().any(|plugin| plugin.is_active_and_leads_to(&name));
+        let told = daemon.reload().is_ok();
+        if !(told && (had_one || daemon.lets_go(&[name], LETTING_GO))) {
             left.push(format!("auditd (pid {}) has not ended the relay", daemon.pid));
         }
     }
@@ -417,6 +477,7 @@ fn take_back(ground: &Ground, done: &[Change], record: Vec<Change>, why: Failure
 /// # Errors
 /// [`Failure`]. What was deactivated stays so.
 pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
+    let _lock = alone(request)?;
     let ground = Ground::look(request, Path::new(DEFAULT_FILE))?;
     let name = ground.name();
     let recorded = apply::recorded(&ground.root)?;
@@ -445,10 +506,12 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
             apply::make(&ground.root, change)?;
         }
         match &ground.daemon {
-            Some(daemon) if !removal.first.is_empty() || !daemon.relays(&ground.program).is_empty() => {
+            Some(daemon)
+                if !removal.first.is_empty() || !daemon.relays_called(&removal.programs).is_empty() =>
+            {
                 say(&format!("auditd (pid {}): SIGHUP", daemon.pid));
                 daemon.reload().map_err(|error| format!("auditd (pid {}): {error}", daemon.pid))?;
-                if !daemon.lets_go(&ground.program, LETTING_GO) {
+                if !daemon.lets_go(&removal.programs, LETTING_GO) {
                     return Err(Failure::Refused(format!(
                         "auditd (pid {}) has not ended the relay, so nothing more is removed; does the system's log say why \
                          it does not reload?",

@@ -69,10 +69,22 @@ pub struct Account {
 /// # Errors
 /// A sentence with the remedy.
 pub fn account(wanted: Option<&str>) -> Result<Account, String> {
+    account_by(wanted, from_name_service)
+}
+
+/// As [`account`], but never asks the name service: in a root that is another system's, that would run its programs.
+///
+/// # Errors
+/// A sentence with the remedy.
+pub fn account_in_file(wanted: Option<&str>) -> Result<Account, String> {
+    account_by(wanted, |_| None)
+}
+
+fn account_by(wanted: Option<&str>, ask: fn(&str) -> Option<Account>) -> Result<Account, String> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     match wanted {
         Some(name) => find(&passwd, name)
-            .or_else(|| from_name_service(name))
+            .or_else(|| ask(name))
             .ok_or_else(|| format!("user: there is no account `{name}`; create it (useradd --system {name}) or name another")),
         None => find(&passwd, OWN_USER).or_else(|| find(&passwd, FALLBACK_USER)).ok_or_else(|| {
             format!("user: there is neither an account `{OWN_USER}` nor `{FALLBACK_USER}`; create one, or set `user`")

@@ -26,7 +26,7 @@ mod view;
 mod watch;
 mod why;
 
-pub use door::{Doors, faults, group, open, shut_to_group};
+pub use door::{Doors, faults, group, group_in_file, open, shut_to_group};
 pub use report_file::open_report;
 pub use server::{Ask, Server};
 pub use sources::Sources;

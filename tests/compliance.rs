@@ -70,6 +70,7 @@ fn a_scanner_that_looks_for_the_syslog_plugin_is_content_with_the_relay_in_its_p
         fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/auditd/auditd-relay-and-disk.conf"))
             .unwrap();
     put(root, "etc/audit/auditd.conf", &auditd, 0o640);
+    put(root, "etc/passwd", b"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n", 0o644);
     put(root, "var/lib/dpkg/status", DPKG.as_bytes(), 0o644);
     put(root, "etc/audit/plugins.d/syslog.conf", SYSLOG.as_bytes(), 0o640);
     put(root, "usr/sbin/audit-relay", &fs::read(live::relay_binary()).unwrap(), 0o755);

@@ -263,6 +263,88 @@ fn a_folder_that_is_open_to_others_is_not_used_and_keeps_no_relay_from_its_work(
     assert_eq!(fs::metadata(place.folder()).unwrap().uid(), nix::unistd::geteuid().as_raw());
 }
 
+/// `user` was changed, or the account was made since: what the former one has left is sent, and what the new one leaves, too.
+#[test]
+fn the_next_instance_of_another_account_takes_over_folder_and_records() {
+    if !root_or_skip() {
+        return;
+    }
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let of = |user: &str| place.relay(&url).options(&SHORT).options(&["--user", user]);
+    let (records, lock) = (place.folder().join("records"), place.folder().join("lock"));
+    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+    // Back and forth, and to root and back.
+    let accounts = [("nobody", 65534), ("daemon", 1), ("root", 0), ("nobody", 65534)];
+    for (round, (user, uid)) in accounts.into_iter().enumerate() {
+        let (relay, mut auditd) = of(user).under(Auditd::FirstStart);
+        (0..10).for_each(|number| auditd.write(&line(round * 10 + number, 0)));
+        relay.wait_for("/read", 10);
+        auditd.close();
+        let exit = relay.exit();
+        let number = |what: &str| exit.number(&format!("/destinations/0/{what}"));
+        let all = round as u64 * 10;
+        assert_eq!((number("inherited"), number("handed_over")), (all, all + 10), "{user}: {exit:?}");
+        assert_eq!((owner(&place.folder()), owner(&records), owner(&lock)), (uid, uid, uid), "{user}");
+        assert_eq!((mode(&place.folder()), mode(&records)), (0o700, 0o600));
+    }
+    // While the former account's relay runs, the folder is its own.
+    let (old, old_feed) = of("nobody").under(Auditd::FirstStart);
+    old.wait_for("/destinations/0/inherited", 40);
+    let (new, new_feed) = of("daemon").under(Auditd::FirstStart);
+    assert!(new.said().contains("a relay that runs as that user has its lock"), "{}", new.said());
+    assert_eq!(owner(&place.folder()), 65534);
+    new_feed.close();
+    new.exit();
+    old_feed.close();
+    assert_eq!(old.exit().number("/destinations/0/handed_over"), 40);
+}
+
+/// What the message says is enough, taken by the word.
+#[test]
+fn the_remedy_for_a_folder_of_another_user_gives_away_all_that_is_in_it() {
+    if !root_or_skip() {
+        return;
+    }
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let of = |user: &str| place.relay(&url).options(&SHORT).options(&["--user", user]);
+    let (relay, mut auditd) = of("nobody").under(Auditd::FirstStart);
+    (0..10).for_each(|number| auditd.write(&line(number, 0)));
+    relay.wait_for("/read", 10);
+    auditd.close();
+    relay.exit();
+    // Something that root has no right to judge.
+    fs::write(place.folder().join("foreign"), "").unwrap();
+    let said = || {
+        let (relay, auditd) = of("daemon").under(Auditd::FirstStart);
+        auditd.close();
+        relay.exit().said
+    };
+    let first = said();
+    assert!(
+        first.contains("foreign in it is not the relay's") && first.contains("going on without"),
+        "{first}"
+    );
+    let (_, remedy) = first.split_once("run: chown ").unwrap();
+    let words: Vec<_> = remedy.split(';').next().unwrap().split(' ').collect();
+    assert!(std::process::Command::new("chown").args(&words).status().unwrap().success(), "{words:?}");
+    let then = said();
+    assert!(then.contains("has left 10 records") && !then.contains("going on without"), "{then}");
+    // As an older version has said it: the folder alone. Its records are of no use, but the next ones are kept.
+    fs::remove_dir_all(place.folder()).unwrap();
+    let (relay, auditd) = of("nobody").under(Auditd::FirstStart);
+    auditd.close();
+    relay.exit();
+    std::os::unix::fs::chown(place.folder(), Some(1), None).unwrap();
+    let (relay, mut auditd) = of("daemon").under(Auditd::FirstStart);
+    auditd.write(&line(0, 0));
+    relay.wait_for("/read", 1);
+    auditd.close();
+    let exit = relay.exit();
+    assert_eq!(exit.number("/destinations/0/handed_over"), 1, "{exit:?}");
+}
+
 /// Whatever else starts a relay with a socket on standard input, as sshd does for a command, has no part in the machine's
 /// own folder: the next relay may be of quite another stream.
 #[test]

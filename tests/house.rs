@@ -45,7 +45,7 @@ const LAW: &[(&str, &[&str])] = &[
         "guarded.rs",
         &["crate::output", "crate::config", "crate::ingest", "crate::control", "crate::privilege"],
     ),
-    ("handover.rs", &["tokio", "socket2", "crate::output", "crate::config", "crate::queue", "crate::ingest"]),
+    ("handover", &["tokio", "socket2", "crate::output", "crate::config", "crate::queue", "crate::ingest"]),
     ("pipeline.rs", TLS),
     ("control.rs", TLS),
     ("config", TLS),

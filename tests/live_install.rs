@@ -67,7 +67,17 @@ impl Rig {
 
     /// Runs the relay that auditd is to start; its status, and all it has said.
     fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let output = Command::new(self.path("audit-relay")).args(arguments).output().unwrap();
+        self.run_as("audit-relay", arguments)
+    }
+
+    /// As an upgrade does it.
+    fn replace_program(&self) {
+        fs::copy(self.path("audit-relay"), self.path("audit-relay.new")).unwrap();
+        fs::rename(self.path("audit-relay.new"), self.path("audit-relay")).unwrap();
+    }
+
+    fn run_as(&self, program: &str, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(self.path(program)).args(arguments).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
     }
@@ -161,6 +171,25 @@ fn there_and_back(system: System) {
         fs::write(&toml, text).unwrap();
         assert!(status == 0 && said.contains("records arrive and go out"), "{status} {said}");
     }
+    // Another configuration. From 4.2 on the relay is started anew with it, here to no avail: what is taken back leaves the relay
+    // that ran before, and nobody waits for its end. Before, auditd goes on with the relay that it had.
+    let nobody = format!("tcp://127.0.0.1:{}", live::free_tcp_ports(1)[0]);
+    let other = rig.path("other.toml");
+    let (begun, before) = (Instant::now(), rig.auditd.relay());
+    let (status, said) =
+        rig.run(&["install", "--wait", "4", "--config", other.to_str().unwrap(), "--to", &nobody]);
+    if system == System::Sid {
+        assert!(status == 69 && said.contains("everything is back as it was"), "{status} {said}");
+        assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+        assert!(wait_until(Duration::from_secs(10), || rig.auditd.relays().len() == 1), "{said}");
+    } else {
+        assert!(status == 0 && said.contains("counts once auditd is restarted"), "{status} {said}");
+        assert!(!said.contains("records arrive") && rig.auditd.relay() == before, "{said}");
+        // Back again.
+        fs::remove_file(&other).unwrap();
+        let (status, said) = rig.run(&["install", "--config", toml.to_str().unwrap()]);
+        assert!(status == 0 && said.contains("records arrive and go out"), "{status} {said}");
+    }
     // Settings that would have to go into a file that is there are refused.
     let (status, said) = rig.install("udp://127.0.0.1:9", &[]);
     assert!(status == 69 && said.contains("is not overwritten"), "{status} {said}");
@@ -171,15 +200,30 @@ fn there_and_back(system: System) {
 
     // A new program in the old one's place.
     let before = rig.auditd.relay();
-    fs::copy(rig.path("audit-relay"), rig.path("audit-relay.new")).unwrap();
-    fs::rename(rig.path("audit-relay.new"), rig.path("audit-relay")).unwrap();
+    rig.replace_program();
     let (status, said) = rig.run(&["install", "--upgraded"]);
     assert_eq!(status, 0, "{said}");
     assert!(said.contains("starts the new program") && said.contains("records arrive and go out"), "{said}");
     let new = wait_until(Duration::from_secs(10), || !live::is_running(before));
     assert!(new && rig.auditd.relay() != relay);
 
-    let (status, said) = rig.run(&["uninstall", "--keep-config"]);
+    // Replaced once more, and taken out by a copy that lies elsewhere: it is the relay that runs that has to have ended, and that
+    // takes its time here.
+    let last = rig.auditd.relay();
+    rig.replace_program();
+    fs::create_dir(rig.path("elsewhere")).unwrap();
+    fs::copy(rig.path("audit-relay"), rig.path("elsewhere/audit-relay")).unwrap();
+    live::send_signal(last, Signal::SIGSTOP);
+    let (status, said) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(1500));
+            live::send_signal(last, Signal::SIGCONT);
+        });
+        let done = rig.run_as("elsewhere/audit-relay", &["uninstall", "--keep-config"]);
+        // At its very end a process has no program any more, and still is one.
+        assert!(wait_until(Duration::from_millis(300), || !live::is_running(last)), "{done:?}");
+        done
+    });
     assert_eq!(status, 0, "{said}");
     assert!(said.contains("auditd has ended the relay") && said.contains("left: "), "{said}");
     assert!(rig.path("new.toml").exists() && Path::new(RECORD).exists());

@@ -726,6 +726,19 @@ fn dispatchers_of_2_x() {
     assert_eq!(ids("dispatcher = /sbin/audispd\n", false), ["plugin-missing"]);
     assert_eq!(ids("dispatcher = /sbin/audispd\n", true), ["relay-not-running"]);
     assert_eq!(ids("", true), ["no-dispatcher"]);
+    // Its own file, and those of plugins, are nobody's where the relay stands in its place.
+    let audispds = |line: &str| {
+        let mut m = healthy();
+        dispatched_by(&mut m, line);
+        let text = "q_depth = 80\nmax_restarts = 0\noverflow_action = ignore\nmistake\n";
+        m.site.dispatcher = Ok(settings(text, m.site.version_or_newest()));
+        beside(&mut m, "more.conf", OURS);
+        let ids: BTreeSet<_> = traps::judge(&m, |_| true).iter().map(|finding| finding.id).collect();
+        ids.into_iter().filter(|id| *id != "rsyslog-size").collect::<Vec<_>>()
+    };
+    assert_eq!(audispds("dispatcher = /usr/sbin/audit-relay\n"), Vec::<&str>::new());
+    let found = ["auditd-conf", "few-restarts", "overflow-action", "queue-depth", "two-plugins"];
+    assert_eq!(audispds("dispatcher = /sbin/audispd\n"), found);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Changes files as planned, one after the other, so that each is at every moment the old one or the new one, whole.
 //!
-//! Promise: a file is written under another name in the same folder, forced to the disk with owner and mode, and renamed;
+//! Promise: a file is written under another name in the same folder, forced to the disk with owner, group and mode, and renamed;
 //! what has been done is on record before it is done, so that `uninstall` can take it back even if this process dies in
 //! between. Law: root is led nowhere: folders on the way belong to root and nobody else may write them, a link as a last
 //! step is never followed ([`guarded`]), and a file that is no longer what the plan has seen is left alone.
@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{self, Change, State};
+use super::plan::{self, Change, Rights, State};
 use crate::guarded::{self, Fault, Place};
 use crate::site::{Facts, Root, unit};
 
@@ -96,7 +96,7 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
         return Err(format!("{shown} has been changed by somebody else meanwhile; nothing is written there"));
     }
     let done = match &change.after {
-        Some(text) => write(&place, text, change.mode),
+        Some(text) => write(&place, text, change.rights),
         None => unlinkat(&place.folder, place.name.as_os_str(), UnlinkatFlags::NoRemoveDir)
             .map_err(io::Error::from)
             .and_then(|()| sync(&place)),
@@ -119,11 +119,10 @@ fn new_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// A sentence.
 pub fn undo(root: &Root, change: &Change) -> Result<(), String> {
-    let (before, after) = (change.after.clone(), change.before.clone());
-    make(root, &Change { before, after, ..change.clone() })
+    make(root, &change.back())
 }
 
-fn write(place: &Place, text: &str, mode: u32) -> io::Result<()> {
+fn write(place: &Place, text: &str, rights: Rights) -> io::Result<()> {
     // auditd passes over names that begin with a dot.
     let mut aside = std::ffi::OsString::from(".");
     aside.push(&place.name);
@@ -138,9 +137,9 @@ fn write(place: &Place, text: &str, mode: u32) -> io::Result<()> {
     let whole = (|| {
         file.write_all(text.as_bytes())?;
         if Uid::effective().is_root() {
-            fchown(&file, Some(0), Some(0))?;
+            fchown(&file, Some(rights.uid), Some(rights.gid))?;
         }
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.set_permissions(fs::Permissions::from_mode(rights.mode))?;
         file.sync_all()?;
         renameat(&place.folder, aside.as_os_str(), &place.folder, place.name.as_os_str())
             .map_err(io::Error::from)
@@ -158,7 +157,7 @@ fn sync(place: &Place) -> io::Result<()> {
     File::from(openat(&place.folder, ".", flags, Mode::empty())?).sync_all()
 }
 
-/// Adds to the record what is about to be changed. A file that is on record keeps its oldest text. Returns the record before.
+/// Adds to the record what is about to be changed. A file that is on record keeps its oldest text, owner and mode. Returns the record before.
 ///
 /// # Errors
 /// A sentence.
@@ -167,7 +166,7 @@ pub fn remember(root: &Root, changes: &[Change]) -> Result<Vec<Change>, String> 
     let mut record = before.clone();
     for change in changes {
         match record.iter_mut().find(|old| old.path == change.path) {
-            Some(old) => (old.after, old.mode) = (change.after.clone(), change.mode),
+            Some(old) => (old.after, old.rights) = (change.after.clone(), change.rights),
             None => record.push(change.clone()),
         }
     }
@@ -227,7 +226,7 @@ pub fn replace_record(root: &Root, changes: Vec<Change>) -> Result<(), String> {
         new_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     let emptied = after.is_none();
-    make(root, &Change { path, before, after, mode: 0o600 })?;
+    make(root, &Change { path, before, after, rights: Rights::of_root(0o600), was: None })?;
     if emptied {
         // Ours alone if nothing else is in it.
         let _ = fs::remove_dir(&folder);
@@ -255,13 +254,22 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
+    const RIGHTS: Rights = Rights::of_root(0o640);
+
     fn change(path: &str, before: Option<&str>, after: Option<&str>) -> Change {
         Change {
             path: path.into(),
             before: before.map(str::to_owned),
             after: after.map(str::to_owned),
-            mode: 0o640,
+            rights: RIGHTS,
+            was: before.map(|_| RIGHTS),
         }
+    }
+
+    /// Who is not root gives nothing away.
+    fn rights(file: &Path) -> Rights {
+        let facts = fs::metadata(file).unwrap();
+        Rights { uid: facts.uid(), gid: facts.gid(), mode: facts.mode() & 0o7777 }
     }
 
     fn machine() -> (tempfile::TempDir, Root) {
@@ -279,7 +287,7 @@ mod tests {
         make(&root, &change(path, None, Some("one\n"))).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "one\n");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
-        assert_eq!(look(&root, Path::new(path)), State::Text("one\n".to_owned(), 0o640));
+        assert_eq!(look(&root, Path::new(path)), State::Text("one\n".to_owned(), rights(&file)));
         // Not what was planned for.
         let refused = make(&root, &change(path, None, Some("two\n"))).unwrap_err();
         assert!(refused.contains("by somebody else"), "{refused}");
@@ -309,6 +317,24 @@ mod tests {
             undo(&root, &drop_in).unwrap();
             assert_eq!((folder.exists(), folder.join("audit-relay.conf").exists()), (others, false));
         }
+    }
+
+    #[test]
+    fn owner_group_and_mode_come_back() {
+        let (dir, root) = machine();
+        let path = "/etc/audit/plugins.d/syslog.conf";
+        let file = dir.path().join(&path[1..]);
+        fs::write(&file, "one\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
+        if Uid::effective().is_root() {
+            std::os::unix::fs::chown(&file, Some(33), Some(4)).unwrap();
+        }
+        let before = rights(&file);
+        let planned = Change { was: Some(before), ..change(path, Some("one\n"), Some("two\n")) };
+        make(&root, &planned).unwrap();
+        assert_eq!(rights(&file).mode, 0o640);
+        undo(&root, &planned).unwrap();
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), rights(&file)), ("one\n", before));
     }
 
     #[test]
@@ -352,6 +378,10 @@ mod tests {
             record,
             [change(paths[0], Some("old\n"), Some("newer\n")), change(paths[1], None, Some("b\n"))]
         );
+        // As versions have written it that kept neither owner nor group.
+        let old = r#"{"changes": [{"path": "/etc/a", "before": "a", "after": "b", "mode": 416}]}"#;
+        let old: Record = serde_json::from_str(old).unwrap();
+        assert_eq!((old.changes[0].rights, old.changes[0].was), (RIGHTS, None));
         let file = dir.path().join(&RECORD[1..]);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
         forget(&root, &[paths[0].into()]).unwrap();

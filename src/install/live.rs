@@ -4,8 +4,10 @@
 //! returns when a record that was made for the purpose has gone through the relay, or says how far it came. Law: sends
 //! signals to auditd and to a relay that is its child, and to nobody else; changes no file.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -70,25 +72,44 @@ impl Daemon {
         kill(as_pid(self.pid), Signal::SIGHUP).map_err(io::Error::from)
     }
 
-    /// The running relays that it, or its audispd, has started.
+    /// The processes below it that run this very file: not one that was in its place before.
     pub fn relays(&self, program: &Path) -> Vec<u32> {
         let Ok(wanted) = fs::metadata(program) else { return Vec::new() };
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let is_relay = |pid: &u32| {
+        self.below(|pid| {
             fs::metadata(format!("/proc/{pid}/exe"))
                 .is_ok_and(|exe| (exe.dev(), exe.ino()) == (wanted.dev(), wanted.ino()))
-                && (site::parent(*pid) == Some(self.pid)
-                    || site::parent(*pid).and_then(site::parent) == Some(self.pid))
-        };
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_relay).collect()
+        })
     }
 
-    /// Waits until it has ended every relay, and says whether it has.
-    pub fn lets_go(&self, program: &Path, limit: Duration) -> bool {
+    /// The processes below it whose program has one of these names, wherever it lies and whatever has become of the file
+    /// since: an upgrade puts another in its place.
+    pub fn relays_called(&self, names: &[String]) -> Vec<u32> {
+        self.below(|pid| {
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            is_called(&exe, &words, names)
+        })
+    }
+
+    /// What it, its audispd or its filter has started, and that is wanted.
+    fn below(&self, is_wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let is_below = |pid: u32| {
+            let parent = site::parent(pid);
+            parent == Some(self.pid) || parent.and_then(site::parent) == Some(self.pid)
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| is_below(*pid) && is_wanted(*pid))
+            .collect()
+    }
+
+    /// Waits until it has ended every relay of these names, and says whether it has.
+    pub fn lets_go(&self, names: &[String], limit: Duration) -> bool {
         let mut told = Told::now();
         wait(limit, || {
             self.repeat(&mut told);
-            self.relays(program).is_empty().then_some(())
+            self.relays_called(names).is_empty().then_some(())
         })
         .is_some()
     }
@@ -119,6 +140,18 @@ impl Told {
     }
 }
 
+/// Whether a process runs a program of one of these names: by its file, whose name the kernel marks where it is gone, or by the
+/// word that it was started with, which is the path in the plugin's configuration, a link perhaps. A process that has ended and
+/// waits for its parent has neither.
+fn is_called(exe: &Path, words: &[u8], names: &[String]) -> bool {
+    let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
+    [exe.as_os_str().as_bytes(), first].into_iter().any(|path| {
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        let name = Path::new(OsStr::from_bytes(path)).file_name();
+        names.iter().any(|wanted| name == Some(wanted.as_ref()))
+    })
+}
+
 fn as_pid(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
@@ -145,6 +178,8 @@ pub enum Seen {
     Unsent(Vec<String>),
     /// The relay runs. What it reads cannot be seen without a socket or a report.
     Running,
+    /// auditd goes on with a relay that it had started with other words.
+    OtherWords,
 }
 
 /// What to watch.
@@ -154,6 +189,8 @@ pub struct Watch<'a> {
     pub program: &'a Path,
     /// Where the relay's numbers are.
     pub sources: &'a Sources,
+    /// The words behind the program's name that it is to be started with, where they are known.
+    pub words: Option<&'a [String]>,
     /// Relays that ran before auditd was told, and that it ends.
     pub old: &'a [u32],
     /// In all.
@@ -168,6 +205,10 @@ pub fn watch(daemon: &Daemon, what: &Watch<'_>) -> Result<Seen, String> {
     let end = Instant::now() + what.limit;
     let left = || end.saturating_duration_since(Instant::now());
     let mut relay = steady(daemon, what, end)?;
+    // Before 4.2 a reload changes nothing about a plugin that runs but by its program (seen on 3.0.9).
+    if what.words.is_some_and(|words| has_other_words(relay, words)) {
+        return Ok(Seen::OtherWords);
+    }
     if what.sources.is_empty() {
         return Ok(Seen::Running);
     }
@@ -199,6 +240,14 @@ pub fn watch(daemon: &Daemon, what: &Watch<'_>) -> Result<Seen, String> {
         (None, None) if what.sources.file().is_none() => Ok(Seen::Running),
         (None, None) => Err(format!("the relay (pid {relay}) says nothing by {}", what.sources)),
     }
+}
+
+/// Whether the process was started with other words behind its name. False where nobody can tell.
+fn has_other_words(pid: u32, words: &[String]) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut its = line.split(|byte| *byte == 0);
+    // What the last NUL ends is no word.
+    its.next_back().is_some() && its.next().is_some() && !its.eq(words.iter().map(String::as_bytes))
 }
 
 /// The relay that auditd has started since it was told.
@@ -302,6 +351,62 @@ fn handles(pid: u32, signal: Signal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_is_known_by_its_programs_name() {
+        let names = ["audit-relay".to_owned(), "audit-relay-2".to_owned()];
+        for (exe, words, is) in [
+            ("/usr/sbin/audit-relay", "/usr/sbin/audit-relay\0--config\0x", true),
+            ("/usr/sbin/audit-relay (deleted)", "", true),
+            ("/srv/sid/opt/audit-relay-2", "", true),
+            ("/opt/relay-0.2", "/usr/sbin/audit-relay\0", true),
+            // Where nobody may look at the file.
+            ("", "/usr/sbin/audit-relay\0", true),
+            ("/usr/sbin/audisp-filter", "/usr/sbin/audisp-filter\0/usr/sbin/audit-relay\0", false),
+            ("/usr/sbin/audit-relay/other", "", false),
+            ("/usr/sbin/audit-relay-3", "", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_called(Path::new(exe), words.as_bytes(), &names), is, "{exe} {words}");
+        }
+    }
+
+    #[test]
+    fn a_process_has_the_words_that_it_was_started_with() {
+        let mut child = std::process::Command::new("/bin/sleep").args(["60", "0"]).spawn().unwrap();
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let pid = child.id();
+        // Until it has become the other program it has no words, or ours.
+        let is_up = || has_other_words(pid, &words(&["x"])) && !has_other_words(pid, &words(&["60", "0"]));
+        assert!(wait(ANSWER, || is_up().then_some(())).is_some());
+        for other in [&["60"][..], &[], &["60", "1"], &["60", "0", ""]] {
+            assert!(has_other_words(pid, &words(other)), "{other:?}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!has_other_words(pid, &words(&["60"])), "it has gone");
+    }
+
+    /// This process in auditd's place, and a program that is replaced while it runs.
+    #[test]
+    fn a_relay_whose_program_was_replaced_still_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("audit-relay-of-a-test");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let daemon = Daemon { pid: std::process::id(), folder: "/".into(), version: None };
+        let names = ["audit-relay-of-a-test".to_owned()];
+        assert!(wait(ANSWER, || (daemon.relays(&program) == [child.id()]).then_some(())).is_some());
+        fs::copy("/bin/true", dir.path().join("new")).unwrap();
+        fs::rename(dir.path().join("new"), &program).unwrap();
+        let short = Duration::from_millis(200);
+        assert_eq!((daemon.relays(&program), daemon.lets_go(&names, short)), (vec![], false));
+        fs::remove_file(&program).unwrap();
+        assert_eq!(daemon.relays_called(&names), [child.id()]);
+        child.kill().unwrap();
+        assert!(daemon.lets_go(&names, ANSWER), "one that has ended is none, taken back or not");
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_process_says_what_it_does_with_signals() {

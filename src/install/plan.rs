@@ -38,8 +38,8 @@ const DROP_IN: &str = "# Written by audit-relay install; taken out again by audi
 pub enum State {
     /// There is none.
     Absent,
-    /// A regular file with this text and mode.
-    Text(String, u32),
+    /// A regular file with this text.
+    Text(String, Rights),
     /// Something that must not be changed: a sentence, to stand behind its name.
     Untouchable(String),
 }
@@ -49,6 +49,13 @@ impl State {
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text, _) => Some(text),
+            Self::Absent | Self::Untouchable(_) => None,
+        }
+    }
+
+    fn rights(&self) -> Option<Rights> {
+        match self {
+            Self::Text(_, rights) => Some(*rights),
             Self::Absent | Self::Untouchable(_) => None,
         }
     }
@@ -98,6 +105,35 @@ pub struct Wish {
     pub replace_syslog: bool,
 }
 
+/// Whose a file is, and what may be done with it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rights {
+    /// Owner. What older versions have written down is root's.
+    #[serde(default)]
+    pub uid: u32,
+    /// Group.
+    #[serde(default)]
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Rights {
+    /// Root's.
+    pub const fn of_root(mode: u32) -> Self {
+        Self { uid: 0, gid: 0, mode }
+    }
+}
+
+impl std::fmt::Display for Rights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.uid, self.gid) {
+            (0, 0) => write!(f, "root:root {:04o}", self.mode),
+            (uid, gid) => write!(f, "{uid}:{gid} {:04o}", self.mode),
+        }
+    }
+}
+
 /// One file that changes.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Change {
@@ -107,8 +143,25 @@ pub struct Change {
     pub before: Option<String>,
     /// Its text after; `None`: it is removed.
     pub after: Option<String>,
-    /// Its permission bits after.
-    pub mode: u32,
+    /// What it is to be after, where it is then.
+    #[serde(flatten)]
+    pub rights: Rights,
+    /// What it was before. `None`: it was not there, or an older version has written this down.
+    #[serde(default)]
+    pub was: Option<Rights>,
+}
+
+impl Change {
+    /// The same the other way round.
+    pub fn back(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            before: self.after.clone(),
+            after: self.before.clone(),
+            rights: self.was.unwrap_or(self.rights),
+            was: self.after.as_ref().map(|_| self.rights),
+        }
+    }
 }
 
 /// Plans what makes auditd start the relay. Empty: it does already.
@@ -170,7 +223,8 @@ fn settings(found: &Found, wish: &Wish) -> Result<Option<Change>, String> {
             path: path.clone(),
             before: None,
             after: Some(text.clone().unwrap_or_else(|| wish.usual_text.clone())),
-            mode: SETTINGS_MODE,
+            rights: Rights::of_root(SETTINGS_MODE),
+            was: None,
         })),
         (State::Text(there, _), Some(text)) if there != text => Err(format!(
             "{named} is there already and is not overwritten; edit it and leave the settings out here, or name another \
@@ -191,7 +245,8 @@ fn drop_in(found: &Found) -> Result<Option<Change>, String> {
             path: unit::OURS.into(),
             before: None,
             after: Some(DROP_IN.to_owned()),
-            mode: DROP_IN_MODE,
+            rights: Rights::of_root(DROP_IN_MODE),
+            was: None,
         })),
         State::Text(..) => Err(format!(
             "{} is there already and leaves KillMode=mixed, with which systemd kills the relay before it has delivered what it \
@@ -211,10 +266,12 @@ fn conf(found: &Found, wish: &Wish, version: Version, path: PathBuf) -> Result<O
             "auditd takes no path with a space in it, for the relay or for its configuration".to_owned()
         );
     };
-    let (before, mode) = match state {
-        State::Absent => (None, CONF_MODE),
-        // What others may write, 4.2 refuses; what others may read is kept.
-        State::Text(text, mode) => (Some(text.clone()), mode & !0o022),
+    let (before, rights) = match state {
+        State::Absent => (None, Rights::of_root(CONF_MODE)),
+        // What is not root's, every auditd refuses; what others may write, 4.2 does. Who may read it is kept.
+        State::Text(text, was) => {
+            (Some(text.clone()), Rights { uid: 0, gid: was.gid, mode: was.mode & !0o022 })
+        }
         State::Untouchable(why) => return Err(format!("{} {why}", path.display())),
     };
     let after = match &before {
@@ -260,15 +317,9 @@ fn conf(found: &Found, wish: &Wish, version: Version, path: PathBuf) -> Result<O
             fault.sentence
         ));
     }
-    let same = before.as_ref() == Some(&after) && state_mode(state) == Some(mode);
-    Ok((!same).then_some(Change { path, before, after: Some(after), mode }))
-}
-
-fn state_mode(state: &State) -> Option<u32> {
-    match state {
-        State::Text(_, mode) => Some(*mode),
-        State::Absent | State::Untouchable(_) => None,
-    }
+    let was = state.rights();
+    let same = before.as_ref() == Some(&after) && was == Some(rights);
+    Ok((!same).then_some(Change { path, before, after: Some(after), rights, was }))
 }
 
 fn one_word(path: &Path) -> Option<&str> {
@@ -339,6 +390,9 @@ pub struct Removal {
     pub then: Vec<Change>,
     /// What stays: sentences.
     pub left: Vec<String>,
+    /// Names of the programs that auditd then no longer starts, and that are the relay: one that install has put there may
+    /// be called otherwise than the one that uninstalls.
+    pub programs: Vec<String>,
 }
 
 /// Plans what makes auditd start the relay (a program of that `name`) no longer. `written` is what install has changed, and
@@ -347,26 +401,31 @@ pub struct Removal {
 /// # Errors
 /// A sentence with the remedy.
 pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Result<Removal, String> {
-    let mut removal = Removal::default();
+    let mut removal = Removal { programs: vec![name.to_owned()], ..Removal::default() };
     let of_plugins = |change: &Change| change.path.parent() == Some(&*found.folder);
     for (change, now) in written.iter().filter(|(change, _)| of_plugins(change)) {
         let path = change.path.display();
         match now {
             State::Absent => {}
             State::Untouchable(why) => return Err(format!("{path} {why}")),
-            State::Text(text, mode) if Some(text) == change.after.as_ref() => removal.first.push(Change {
-                path: change.path.clone(),
-                before: Some(text.clone()),
-                after: change.before.clone(),
-                mode: *mode,
-            }),
-            State::Text(text, mode) => {
+            State::Text(text, rights) if Some(text) == change.after.as_ref() => {
+                removal.programs.extend(called_otherwise(text, name, found.version));
+                removal.first.push(Change {
+                    path: change.path.clone(),
+                    before: Some(text.clone()),
+                    after: change.before.clone(),
+                    // What somebody has set since is meant.
+                    rights: change.was.filter(|_| *rights == change.rights).unwrap_or(*rights),
+                    was: Some(*rights),
+                });
+            }
+            State::Text(text, rights) => {
                 let quiet = quieted(text, name, change.before.as_deref(), found.version);
                 removal.left.push(format!("{path}, which has been changed since it was installed"));
                 if quiet != *text {
                     let after = Some(quiet);
                     let (path, before) = (change.path.clone(), Some(text.clone()));
-                    removal.first.push(Change { path, before, after, mode: *mode });
+                    removal.first.push(Change { path, before, after, rights: *rights, was: Some(*rights) });
                 }
             }
         }
@@ -387,11 +446,12 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
             }
         };
         match state {
-            State::Text(text, mode) => removal.first.push(Change {
+            State::Text(text, rights) => removal.first.push(Change {
                 path: plugin.file.clone(),
                 before: Some(text.clone()),
                 after: Some(set(text, "active", "no")),
-                mode: *mode,
+                rights: *rights,
+                was: Some(*rights),
             }),
             State::Absent => {}
             State::Untouchable(why) => return Err(format!("{} {why}", plugin.file.display())),
@@ -412,6 +472,13 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
         }
     }
     Ok(removal)
+}
+
+/// The name of the program that a text of install's starts, if it is not `name`.
+fn called_otherwise(text: &str, name: &str, version: Option<Version>) -> Option<String> {
+    let conf = PluginConf::parse(text, version.unwrap_or(Version::new(4, 2, 0)));
+    let path = conf.path.as_deref().filter(|_| !conf.leads_to(name))?;
+    Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// A text that was changed since install, so that it starts the relay no longer: who was there before is put in its place,
@@ -435,10 +502,13 @@ pub fn show(changes: &[Change]) -> String {
     let mut out = String::new();
     for change in changes {
         let what = match (&change.before, &change.after) {
-            (None, Some(_)) => format!("new, root:root {:04o}", change.mode),
+            (None, Some(_)) => format!("new, {}", change.rights),
             (Some(_), None) => "removed".to_owned(),
-            (before, after) if before == after => format!("mode {:04o}", change.mode),
-            _ => "changed".to_owned(),
+            (before, after) => match change.was.filter(|was| *was != change.rights) {
+                Some(was) if before == after => format!("{was} becomes {}", change.rights),
+                Some(was) => format!("changed, {was} becomes {}", change.rights),
+                None => "changed".to_owned(),
+            },
         };
         let _ = writeln!(out, "{}: {what}", change.path.display());
         let lines = |text: &Option<String>| -> Vec<String> {
@@ -471,7 +541,9 @@ pub fn state_of(facts: Option<&Facts>, text: Option<String>) -> State {
         (Some(facts), _) if facts.kind != Kind::File => {
             State::Untouchable("is not a regular file".to_owned())
         }
-        (Some(facts), Some(text)) => State::Text(text, facts.mode),
+        (Some(facts), Some(text)) => {
+            State::Text(text, Rights { uid: facts.uid, gid: facts.gid, mode: facts.mode })
+        }
         (Some(_), None) => State::Untouchable("is not text (UTF-8), or longer than 1 MiB".to_owned()),
     }
 }

@@ -162,24 +162,31 @@ fn usual(owner: (Uid, Gid)) -> Result<UnixListener, String> {
 /// # Errors
 /// A sentence: there is none of the name.
 pub fn group(config: &Config) -> Result<Option<Gid>, String> {
-    config.status_group.as_deref().map(group_called).transpose()
+    config.status_group.as_deref().map(|name| group_called(name, from_name_service)).transpose()
 }
 
-fn group_called(name: &str) -> Result<Gid, String> {
+/// As [`group`], but never asks the name service ([`crate::privilege::account_in_file`]).
+///
+/// # Errors
+/// A sentence: there is none of the name.
+pub fn group_in_file(config: &Config) -> Result<Option<Gid>, String> {
+    config.status_group.as_deref().map(|name| group_called(name, |_| None)).transpose()
+}
+
+fn from_name_service(name: &str) -> Option<Gid> {
+    Group::from_name(name).ok().flatten().map(|group| group.gid)
+}
+
+fn group_called(name: &str, ask: impl Fn(&str) -> Option<Gid>) -> Result<Gid, String> {
     // The file first: when auditd starts, the name service may wait for a network.
     let known = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let of_line = |line: &str| {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
     };
-    known
-        .lines()
-        .find_map(of_line)
-        .map(Gid::from_raw)
-        .or_else(|| Group::from_name(name).ok().flatten().map(|group| group.gid))
-        .ok_or_else(|| {
-            format!("status-group: there is no group `{name}`; create it (groupadd) or name another")
-        })
+    known.lines().find_map(of_line).map(Gid::from_raw).or_else(|| ask(name)).ok_or_else(|| {
+        format!("status-group: there is no group `{name}`; create it (groupadd) or name another")
+    })
 }
 
 /// Makes the socket `path`: for root and the relay's account, and for `group` if there is one.
@@ -367,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_there_is_named() {
-        assert!(group_called("no-such-group-here").unwrap_err().contains("groupadd"));
-        assert_eq!(group_called("root"), Ok(Gid::from_raw(0)));
+        assert!(group_called("no-such-group-here", from_name_service).unwrap_err().contains("groupadd"));
+        assert_eq!(group_called("root", |_| None), Ok(Gid::from_raw(0)));
     }
 }

@@ -3,7 +3,7 @@
 use super::{Found, RELOAD, RESTART, Trap, is_dispatcher, note, problem, warning, when};
 use crate::doctor::machine::Machine;
 use crate::site::settings::{Flush, LogFormat, NameFormat, Overflow};
-use crate::site::{AUDITD_CONF, KillMode, Source, Version, unit};
+use crate::site::{AUDITD_CONF, KillMode, Settings, Source, Version, unit};
 
 /// auditd's own default for `q_depth` from 3.0 on.
 const USUAL_Q_DEPTH: u32 = 2000;
@@ -160,7 +160,7 @@ pub(super) const TRAPS: &[Trap] = &[
         id: "queue-depth",
         why: "records that plugins have not taken yet wait in auditd's queue; what does not fit is lost to all of them",
         find: |m| {
-            let Ok(settings) = &m.site.dispatcher else { return Vec::new() };
+            let Some(settings) = dispatchers(m) else { return Vec::new() };
             let depth = settings.q_depth(m.site.version_or_newest());
             when((1..USUAL_Q_DEPTH).contains(&depth), || {
                 warning(
@@ -177,7 +177,7 @@ pub(super) const TRAPS: &[Trap] = &[
         id: "overflow-action",
         why: "it decides what becomes of records when auditd's queue is full, and may decide over the machine",
         find: |m| {
-            let Ok(settings) = &m.site.dispatcher else { return Vec::new() };
+            let Some(settings) = dispatchers(m) else { return Vec::new() };
             let what = match settings.overflow_action() {
                 Overflow::Syslog => return Vec::new(),
                 Overflow::Ignore => "records are dropped without a word",
@@ -209,7 +209,7 @@ pub(super) const TRAPS: &[Trap] = &[
     },
     Trap {
         id: "lossy-dispatcher",
-        why: "auditd 2.x drops records for audispd rather than wait for it",
+        why: "auditd 2.x drops records for its dispatcher (audispd, or the relay itself) rather than wait for it",
         find: |m| {
             let Ok(settings) = &m.site.settings else { return Vec::new() };
             let old = version(m).is_some_and(Version::has_audispd);
@@ -233,7 +233,7 @@ pub(super) const TRAPS: &[Trap] = &[
         id: "few-restarts",
         why: "auditd starts a plugin that has ended at most so often in its own life, then never again, with one line in the log",
         find: |m| {
-            let Ok(settings) = &m.site.dispatcher else { return Vec::new() };
+            let Some(settings) = dispatchers(m) else { return Vec::new() };
             when(settings.max_restarts() < 3, || {
                 warning(
                     format!("max_restarts is {}", settings.max_restarts()),
@@ -310,6 +310,12 @@ fn version(m: &Machine) -> Option<Version> {
     m.site.version.map(|(version, _)| version)
 }
 
+/// What the program that feeds plugins is told: auditd itself, or 2.x's audispd. `None`: unknown, or the relay stands in audispd's
+/// place, which then neither queues nor starts anything.
+fn dispatchers(m: &Machine) -> Option<&Settings> {
+    m.site.dispatcher.as_ref().ok().filter(|_| !is_dispatcher(m))
+}
+
 /// What puts a name in front of records, and keeps it there.
 fn named(m: &Machine) -> String {
     if !m.site.version_or_newest().forgets_name() {
@@ -337,8 +343,7 @@ fn auditd_conf(m: &Machine) -> Vec<Found> {
     }
     let own = m.site.settings.iter().map(|settings| (AUDITD_CONF, settings));
     let audispd = m.site.version_or_newest().dispatcher_conf();
-    let other =
-        m.site.dispatcher.iter().filter(|_| audispd != AUDITD_CONF).map(|settings| (audispd, settings));
+    let other = dispatchers(m).filter(|_| audispd != AUDITD_CONF).map(|settings| (audispd, settings));
     for (file, settings) in own.chain(other) {
         for fault in &settings.faults {
             let line = fault.line.map_or_else(String::new, |line| format!(" line {line}"));

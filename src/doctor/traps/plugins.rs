@@ -207,9 +207,10 @@ pub(super) const TRAPS: &[Trap] = &[
     },
 ];
 
-/// Active plugins that lead to the relay, whether auditd takes them or not.
+/// Active plugins that lead to the relay, whether auditd takes them or not. None where the relay stands in audispd's place: then
+/// nobody looks at those files.
 fn ours(m: &Machine) -> impl Iterator<Item = &Plugin> {
-    m.site.plugins.iter().filter(|plugin| is_ours(plugin))
+    m.site.plugins.iter().filter(|plugin| is_ours(plugin) && !is_dispatcher(m))
 }
 
 fn is_ours(plugin: &Plugin) -> bool {

@@ -47,7 +47,7 @@ fn plugin_of(found: &Found, name: &str, text: &str) -> Plugin {
 /// What the machine is after the changes.
 fn after(mut found: Found, wish: &Wish, changes: &[Change]) -> Found {
     for change in changes {
-        let state = change.after.clone().map_or(State::Absent, |text| State::Text(text, change.mode));
+        let state = change.after.clone().map_or(State::Absent, |text| State::Text(text, change.rights));
         if change.path == wish.settings.0 {
             found.settings = state;
         } else {
@@ -75,7 +75,7 @@ fn written(found: &Found, wish: &Wish, changes: &[Change]) -> Vec<(Change, State
 /// Installs, installs again, removes: every version, every state of the file, both ways.
 #[test]
 fn there_and_back_again() {
-    let mode = 0o640;
+    let mode = Rights::of_root(0o640);
     for version in VERSIONS {
         for (replace_syslog, own, syslog, settings) in [
             (false, State::Absent, State::Absent, State::Absent),
@@ -86,14 +86,14 @@ fn there_and_back_again() {
             (
                 true,
                 State::Text(SHIPPED.to_owned(), mode),
-                State::Text(SYSLOG_3.to_owned(), 0o600),
+                State::Text(SYSLOG_3.to_owned(), Rights { uid: 0, gid: 4, mode: 0o660 }),
                 State::Absent,
             ),
             (
                 true,
                 State::Absent,
                 State::Text(SYSLOG_3.to_owned(), mode),
-                State::Text("to = []".to_owned(), 0o644),
+                State::Text("to = []".to_owned(), Rights::of_root(0o644)),
             ),
         ] {
             let case = format!("{version} {replace_syslog} {own:?} {syslog:?}");
@@ -144,7 +144,7 @@ fn there_and_back_again() {
 
 #[test]
 fn what_is_refused_and_why() {
-    let text = |text: &str| State::Text(text.to_owned(), 0o640);
+    let text = |text: &str| State::Text(text.to_owned(), Rights::of_root(0o640));
     let fault = crate::site::Fault { line: None, sentence: "belongs to user 7".to_owned(), rejects: true };
     type Spoil = Box<dyn Fn(&mut Found, &mut Wish)>;
     let cases: Vec<(&str, Spoil, &str)> = vec![
@@ -188,14 +188,14 @@ fn what_is_refused_and_why() {
         ),
         (
             "a file with a fault of its own",
-            Box::new(|f, _| f.own = State::Text("active=yes\n".to_owned(), 0o640)),
+            Box::new(|f, _| f.own = State::Text("active=yes\n".to_owned(), Rights::of_root(0o640))),
             "would not be taken",
         ),
         (
             "words that the relay does not know",
             Box::new(|f, w| {
                 w.replace_syslog = true;
-                f.syslog = State::Text(SYSLOG_3.replace("LOG_INFO", "--nonsense"), 0o640);
+                f.syslog = State::Text(SYSLOG_3.replace("LOG_INFO", "--nonsense"), Rights::of_root(0o640));
             }),
             "does not know its args",
         ),
@@ -227,7 +227,7 @@ fn what_is_refused_and_why() {
 
 #[test]
 fn the_settings_that_are_named_already_stand_there() {
-    let settings = State::Text(wish().settings_text.unwrap(), 0o644);
+    let settings = State::Text(wish().settings_text.unwrap(), Rights::of_root(0o644));
     let changes = install(&Found { settings, ..found("3.0.9") }, &wish()).unwrap();
     assert_eq!(changes.len(), 1);
 }
@@ -235,12 +235,12 @@ fn the_settings_that_are_named_already_stand_there() {
 #[test]
 fn what_was_changed_since_is_left_but_starts_nothing() {
     let wish = Wish { replace_syslog: true, ..wish() };
-    let before = Found { syslog: State::Text(SYSLOG_3.to_owned(), 0o640), ..found("3.0.9") };
+    let before = Found { syslog: State::Text(SYSLOG_3.to_owned(), Rights::of_root(0o640)), ..found("3.0.9") };
     let changes = install(&before, &wish).unwrap();
     let mut installed = after(before, &wish, &changes);
     let edited = format!("# edited\n{}", installed.syslog.text().unwrap());
-    installed.syslog = State::Text(edited, 0o640);
-    installed.settings = State::Text("to = [\"udp://192.0.2.7\"]\n".to_owned(), 0o644);
+    installed.syslog = State::Text(edited, Rights::of_root(0o640));
+    installed.settings = State::Text("to = [\"udp://192.0.2.7\"]\n".to_owned(), Rights::of_root(0o644));
     let removal = uninstall(&installed, "audit-relay", &written(&installed, &wish, &changes)).unwrap();
     assert_eq!(removal.left.len(), 2, "{removal:?}");
     assert_eq!(removal.then, []);
@@ -251,7 +251,7 @@ fn what_was_changed_since_is_left_but_starts_nothing() {
 #[test]
 fn what_install_has_not_written_is_only_switched_off() {
     let on = set(SHIPPED, "active", "yes");
-    let mut there = Found { own: State::Text(on.clone(), 0o640), ..found("4.2.1") };
+    let mut there = Found { own: State::Text(on.clone(), Rights::of_root(0o640)), ..found("4.2.1") };
     let plugin = plugin_of(&there, OWN, &on);
     there.plugins.push(plugin);
     let removal = uninstall(&there, "audit-relay", &[]).unwrap();
@@ -260,7 +260,40 @@ fn what_install_has_not_written_is_only_switched_off() {
     let plugin = plugin_of(&elsewhere, "mine.conf", &on);
     elsewhere.plugins.push(plugin);
     assert!(uninstall(&elsewhere, "audit-relay", &[]).unwrap_err().contains("active = no"));
-    assert_eq!(uninstall(&found("4.2.1"), "audit-relay", &[]), Ok(Removal::default()));
+    let nothing = Removal { programs: vec!["audit-relay".to_owned()], ..Removal::default() };
+    assert_eq!(uninstall(&found("4.2.1"), "audit-relay", &[]), Ok(nothing));
+}
+
+/// A version that has kept neither, and somebody who has set another mode since.
+#[test]
+fn what_a_file_is_since_install_stays_where_its_owner_is_not_on_record() {
+    let wish = Wish { replace_syslog: true, ..wish() };
+    let before = Rights { uid: 0, gid: 4, mode: 0o660 };
+    let there = Found { syslog: State::Text(SYSLOG_3.to_owned(), before), ..found("3.0.9") };
+    let changes = install(&there, &wish).unwrap();
+    assert_eq!((changes[1].rights, changes[1].was), (Rights { mode: 0o640, ..before }, Some(before)));
+    let installed = after(there, &wish, &changes);
+    let rights =
+        |written: &[(Change, State)]| uninstall(&installed, "audit-relay", written).unwrap().first[0].rights;
+    let mut written = written(&installed, &wish, &changes);
+    assert_eq!(rights(&written), before);
+    let since = Rights::of_root(0o600);
+    written[1].1 = State::Text(changes[1].after.clone().unwrap(), since);
+    assert_eq!(rights(&written), since);
+    written[1].1 = State::Text(changes[1].after.clone().unwrap(), changes[1].rights);
+    written[1].0.was = None;
+    assert_eq!(rights(&written), changes[1].rights);
+}
+
+#[test]
+fn a_program_of_another_name_is_known_from_what_install_has_written() {
+    let (there, wish) = (found("3.0.9"), Wish { program: "/opt/sbin/audit-relay-2".into(), ..wish() });
+    let changes = install(&there, &wish).unwrap();
+    let installed = after(there, &wish, &changes);
+    let written = written(&installed, &wish, &changes);
+    let programs = |name: &str| uninstall(&installed, name, &written).unwrap().programs;
+    assert_eq!(programs("audit-relay"), ["audit-relay", "audit-relay-2"]);
+    assert_eq!(programs("audit-relay-2"), ["audit-relay-2"]);
 }
 
 #[test]
@@ -285,14 +318,22 @@ fn changes_are_shown() {
         path: "/etc/x".into(),
         before: before.map(str::to_owned),
         after: after.map(str::to_owned),
-        mode: 0o640,
+        rights: Rights::of_root(0o640),
+        was: before.map(|_| Rights::of_root(0o640)),
     };
     for (change, shown) in [
         (change(None, Some("a\nb\n")), "/etc/x: new, root:root 0640\n  + a\n  + b\n"),
         (change(Some("a\nb\nc\n"), Some("a\nB\nc\n")), "/etc/x: changed\n  - b\n  + B\n"),
         (change(Some("a\n"), Some("a\nb\n")), "/etc/x: changed\n  + b\n"),
         (change(Some("a\n"), None), "/etc/x: removed\n  - a\n"),
-        (change(Some("a\n"), Some("a\n")), "/etc/x: mode 0640\n"),
+        (
+            Change { was: Some(Rights { uid: 0, gid: 4, mode: 0o660 }), ..change(Some("a\n"), Some("a\n")) },
+            "/etc/x: 0:4 0660 becomes root:root 0640\n",
+        ),
+        (
+            Change { was: Some(Rights::of_root(0o600)), ..change(Some("a\n"), Some("b\n")) },
+            "/etc/x: changed, root:root 0600 becomes root:root 0640\n  - a\n  + b\n",
+        ),
     ] {
         assert_eq!(show(&[change]), shown);
     }
@@ -316,12 +357,12 @@ fn the_unit_is_told_to_wait_for_the_relay() {
         let changes = install(&Found { kill_mode, ..found("4.2.1") }, &wish()).unwrap();
         assert!(changes.iter().all(|change| change.path != Path::new(OURS)), "{kill_mode:?}");
     }
-    let somebodys = State::Text("[Service]\nKillMode=mixed\n".to_owned(), 0o644);
+    let somebodys = State::Text("[Service]\nKillMode=mixed\n".to_owned(), Rights::of_root(0o644));
     let refused = install(&Found { drop_in: somebodys, ..mixed.clone() }, &wish()).unwrap_err();
     assert!(refused.contains(OURS) && refused.contains("is there already"), "{refused}");
 
     // It goes when the relay has ended, and stays where it was changed.
-    let with = |now: &str| vec![(change.clone(), State::Text(now.to_owned(), 0o644))];
+    let with = |now: &str| vec![(change.clone(), State::Text(now.to_owned(), Rights::of_root(0o644)))];
     let removal = uninstall(&mixed, "audit-relay", &with(&text)).unwrap();
     assert_eq!(removal.then.iter().map(|change| change.after.clone()).collect::<Vec<_>>(), [None]);
     let removal = uninstall(&mixed, "audit-relay", &with("[Service]\nKillMode=process\n")).unwrap();
