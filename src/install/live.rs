@@ -49,7 +49,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// The auditd to which the kernel gives its records. `None`: there is none.
+    /// The auditd to which the kernel gives its records, if it reads the files that we see. `None`: there is none, or it is that
+    /// of the machine on which this root is a guest (a chroot, an image that is built), whose relay is none of ours.
     ///
     /// # Errors
     /// The kernel cannot be asked.
@@ -60,7 +61,20 @@ impl Daemon {
             return Ok(None);
         }
         let folder = site::conf_folder(pid).unwrap_or_else(|| "/etc/audit".into());
-        Ok(Some(Self { pid, folder, version: site::running_version(pid) }))
+        let found = Self { pid, folder, version: site::running_version(pid) };
+        Ok(Some(found).filter(Self::reads_our_files))
+    }
+
+    /// True also where nobody can tell.
+    fn reads_our_files(&self) -> bool {
+        let facts = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+        let inside = self.folder.strip_prefix("/").unwrap_or(&self.folder);
+        let its = facts(&Path::new(&format!("/proc/{}/root", self.pid)).join(inside));
+        match (its, facts(&self.folder)) {
+            (Ok(its), Ok(ours)) => its == ours,
+            (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => true,
+            (its, ours) => its.is_err() && ours.is_err(),
+        }
     }
 
     /// Makes it read its configuration again. A signal, not its service manager: units refuse to be reloaded by hand in
@@ -385,6 +399,34 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!has_other_words(pid, &words(&["60"])), "it has gone");
+    }
+
+    /// A process that sees another folder under the same name, as the auditd outside of a chroot does.
+    #[test]
+    fn an_auditd_that_reads_other_files_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = |pid, folder: &Path| Daemon { pid, folder: folder.into(), version: None };
+        assert!(daemon(std::process::id(), dir.path()).reads_our_files());
+        assert!(daemon(std::process::id(), Path::new("/no/such/folder")).reads_our_files(), "who knows");
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let script = "mount -t tmpfs tmpfs \"$0\" && exec sleep 60";
+        let mut child = std::process::Command::new("unshare")
+            .args(["--mount", "sh", "-c", script])
+            .arg(dir.path())
+            .spawn()
+            .unwrap();
+        let other = daemon(child.id(), dir.path());
+        assert!(wait(ANSWER, || (!other.reads_our_files()).then_some(())).is_some());
+        let only_there = dir.path().join("only there");
+        fs::create_dir(
+            Path::new(&format!("/proc/{}/root", child.id())).join(only_there.strip_prefix("/").unwrap()),
+        )
+        .unwrap();
+        assert!(!daemon(child.id(), &only_there).reads_our_files(), "we have none");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// This process in auditd's place, and a program that is replaced while it runs.
