@@ -279,6 +279,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                     inherited = self.inherit();
                     if inherited {
                         self.pipeline.open_gate();
+                        self.status.keep_port();
                     } else if waits && Instant::now() >= patience {
                         waits = false;
                         warn!(
@@ -286,9 +287,7 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
                              leave. If both are meant to run, give each a folder of its own (`handover`)"
                         );
                         self.pipeline.open_gate();
-                        if self.handover.as_ref().is_some_and(Folder::is_held) {
-                            self.status.leave_shared_port();
-                        }
+                        self.status.leave_shared_port();
                         locks = tokio::time::interval(LOCK_PERIODS.1);
                     }
                 }

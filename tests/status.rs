@@ -239,6 +239,30 @@ fn a_newer_instance_takes_the_name_and_the_older_one_does_not_take_it_away() {
     assert!(!exit.said.contains("metrics:"), "{}", exit.said);
 }
 
+/// The older one may deliver its rest for longer than the next one waits for the handover: it has left the port all the same.
+#[test]
+fn a_port_that_the_older_one_has_left_is_the_newer_ones() {
+    let dir = temp_dir();
+    let (closed, port) = (ClosedPort::new(), free_port());
+    let (url, metrics) = (format!("tcp://{}", closed.address()), format!("127.0.0.1:{port}"));
+    let folder = dir.path().join("handover");
+    let options = ["--to", &url, "--metrics", &metrics, "--handover", folder.to_str().unwrap()];
+    let (old, mut old_feed) = Relay::with(&options).options(&["--drain-timeout", "1min"]).by_hand();
+    old_feed.write(&line(0, 0));
+    old.wait_for("/read", 1);
+    let (new, new_feed) = Relay::with(&options).options(&["--drain-timeout", "0ms"]).by_hand();
+    old_feed.close();
+    wait_until("the newer one waits no longer", || new.said().contains("the lock is held"));
+    for _ in 0..10 {
+        assert!(http(port, "/metrics").contains("audit_relay_records_read_total 0\n"));
+    }
+    assert!(!new.said().contains("metrics:"), "{}", new.said());
+    old.signal(Signal::SIGKILL);
+    old.wait();
+    new_feed.close();
+    new.exit();
+}
+
 /// Two that are no instances of one another do not share a port: a collector would be told now the numbers of one, now those
 /// of the other. A second that has taken its place beside the first because of the handover leaves it when the first stays.
 #[test]

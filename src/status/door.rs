@@ -12,8 +12,10 @@
 //! or, where the handover's lock shows that the instance before is still there, beside it, until it leaves.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -52,11 +54,56 @@ pub struct Doors {
     file: Option<TextFile>,
 }
 
-/// A port, and whether another relay listens there for now.
+/// A port.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) listener: TcpListener,
-    pub(super) is_shared: bool,
+    /// The instance before listens there, too, for now.
+    pub(super) shared: Option<Shared>,
+}
+
+/// Who else listens at a port. The kernel's table is opened before confinement.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) address: SocketAddr,
+    table: Option<File>,
+}
+
+impl Shared {
+    fn at(address: SocketAddr) -> Self {
+        let name = if address.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
+        Self { address, table: File::open(name).ok() }
+    }
+
+    /// True if somebody beside us does. False where nobody can tell.
+    pub(super) fn is_still(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| listeners(BufReader::new(table), self.address) > 1)
+    }
+}
+
+/// How many listen at `address`, by a table of sockets as /proc has it (proc_net(5)): those that listen stand first.
+fn listeners(table: impl BufRead, address: SocketAddr) -> usize {
+    const LISTEN: &str = "0A";
+    // Words of four bytes, each in the machine's order.
+    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default();
+    let octets = match address.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let mut wanted: String = octets.chunks(4).map(|bytes| format!("{:08X}", word(bytes))).collect();
+    let _ = write!(wanted, ":{:04X}", address.port());
+    table
+        .lines()
+        .map_while(Result::ok)
+        .skip(1)
+        .map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let is_it = fields.next() == Some(&wanted);
+            (is_it, fields.nth(1) == Some(LISTEN))
+        })
+        .take_while(|(_, listens)| *listens)
+        .filter(|(is_it, _)| *is_it)
+        .count()
 }
 
 impl Doors {
@@ -260,15 +307,17 @@ fn listen(address: SocketAddr, an_older_one: impl Fn() -> bool) -> io::Result<Po
         match bind(address, false) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 // It leaves as soon as it drains.
-                if an_older_one() {
-                    return Ok(Port { listener: bind(address, true)?, is_shared: true });
+                if an_older_one()
+                    && let Ok(listener) = bind(address, true)
+                {
+                    return Ok(Port { listener, shared: Some(Shared::at(address)) });
                 }
                 if Instant::now() >= end {
                     return Err(error);
                 }
                 std::thread::sleep(PERIOD);
             }
-            listener => return Ok(Port { listener: listener?, is_shared: false }),
+            listener => return Ok(Port { listener: listener?, shared: None }),
         }
     }
 }
@@ -341,7 +390,7 @@ mod tests {
     #[test]
     fn only_a_socket_without_a_second_name_is_given_away() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
+        let folder = OwnedFd::from(File::open(dir.path()).unwrap());
         let give = |name: &str| give(&folder, OsStr::new(name), ours().0, ours().1);
         std::fs::write(dir.path().join("file"), "").unwrap();
         symlink("socket", dir.path().join("link")).unwrap();
@@ -361,15 +410,37 @@ mod tests {
         assert_eq!(listen(address, || true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(probe);
         let old = listen(address, no).unwrap();
-        assert!(!old.is_shared);
+        assert!(old.shared.is_none());
         let start = Instant::now();
         assert_eq!(listen(address, no).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(start.elapsed() >= PATIENCE);
         let new = listen(address, || true).unwrap();
-        assert!(new.is_shared);
+        assert!(new.shared.unwrap().is_still());
+        drop(new.listener);
+        let new = listen(address, || true).unwrap();
         let waiting = std::thread::spawn(move || listen(address, || false));
-        drop((old, new));
-        assert!(!waiting.join().unwrap().unwrap().is_shared, "it was waited for");
+        drop(old);
+        assert!(!new.shared.unwrap().is_still());
+        drop(new.listener);
+        assert!(waiting.join().unwrap().unwrap().shared.is_none(), "it was waited for");
+    }
+
+    #[test]
+    fn who_listens_is_read_out_of_the_kernels_table() {
+        for ip in ["127.0.0.1", "127.1.2.3", "::1"] {
+            let first = bind(SocketAddr::new(ip.parse().unwrap(), 0), true).unwrap();
+            let address = first.local_addr().unwrap();
+            let count = || {
+                let table = Shared::at(address).table.unwrap();
+                listeners(BufReader::new(table), address)
+            };
+            assert_eq!(count(), 1, "{address}");
+            let second = bind(address, true).unwrap();
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            assert_eq!(count(), 2, "{address}");
+            drop((first, second));
+            assert_eq!(count(), 0, "{address}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::door::Doors;
+use super::door::{Doors, Shared};
 use super::exchange::{LONGEST, Question};
 use crate::telemetry::Report;
 
@@ -53,7 +52,7 @@ pub struct Server {
     _asker: mpsc::Sender<Ask>,
     port: Option<JoinHandle<()>>,
     /// Where the instance before listened, too, when this one began.
-    shared: Option<SocketAddr>,
+    shared: Option<Shared>,
 }
 
 impl Server {
@@ -74,7 +73,7 @@ impl Server {
         let port = match doors.port.take() {
             None => None,
             Some(port) => {
-                shared = port.is_shared.then(|| port.listener.local_addr()).transpose()?;
+                shared = port.shared;
                 let (listener, asker) = (TcpListener::from_std(port.listener)?, asker.clone());
                 Some(tokio::spawn(async move {
                     let accept = || async { listener.accept().await.map(|(client, _)| client) };
@@ -100,10 +99,17 @@ impl Server {
         }
     }
 
-    /// Leaves a port at which the instance before goes on listening, and says so: a client would be told now the numbers of
-    /// one, now those of the other.
+    /// The instance before has ended: the port is ours alone.
+    pub fn keep_port(&mut self) {
+        self.shared = None;
+    }
+
+    /// Leaves a port at which the instance before goes on listening, if it does, and says so: a client would be told now the
+    /// numbers of one, now those of the other.
     pub fn leave_shared_port(&mut self) {
-        if let Some(address) = self.shared.take() {
+        let Some(shared) = self.shared.take() else { return };
+        let address = shared.address;
+        if shared.is_still() {
             self.leave_port();
             error!(
                 "metrics: another relay goes on listening on {address}; going on without. If both are meant to run, give \

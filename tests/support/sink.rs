@@ -335,6 +335,9 @@ fn until<T>(stop: &AtomicBool, mut attempt: impl FnMut() -> io::Result<T>) -> Op
                 }
                 thread::sleep(Duration::from_millis(1));
             }
+            // A wait with a time limit is not taken up again by the kernel (signal(7)); where another thread gives up root,
+            // each gets a signal of glibc's.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return None,
         }
     }
