@@ -321,7 +321,7 @@ fn a_reload_ends_the_wait_for_room() {
             let dead = policy.map(|policy| one(&format!("tcp://{}", port.address()), policy, "256KiB"));
             let (dead, alive) = (dead.unwrap_or_default(), one(&alive.url, "block", "8MiB"));
             let both = if dead_is_first { [dead, alive] } else { [alive, dead] };
-            format!("threads = \"{threads}\"\ndrain-timeout = \"200ms\"\n{}{more}", both.concat())
+            format!("threads = \"{threads}\"\ndrain-timeout = \"2s\"\n{}{more}", both.concat())
         };
         let with_spare = config(Some("block"), &one(&spare.url, "block", "8MiB"));
         write_config(&file, &with_spare);
