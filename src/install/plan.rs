@@ -27,7 +27,7 @@ const SETTINGS_MODE: u32 = 0o644;
 /// Mode of a drop-in, which everybody may read as they may the unit.
 const DROP_IN_MODE: u32 = 0o644;
 
-/// auditd 4's own unit has systemd kill the relay as soon as auditd has gone.
+/// auditd's own unit from 4.2 on has systemd kill the relay as soon as auditd has gone.
 const DROP_IN: &str = "# Written by audit-relay install; taken out again by audit-relay uninstall.\n\
     # With KillMode=mixed systemd kills what auditd has started as soon as auditd itself has ended. The relay then has no\n\
     # time to deliver what it holds, or to hand it over to the next one.\n\

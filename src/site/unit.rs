@@ -24,11 +24,11 @@ pub const OURS: &str = "/etc/systemd/system/auditd.service.d/audit-relay.conf";
 /// Whom systemd ends when the unit stops (systemd.kill(5)).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum KillMode {
-    /// SIGTERM to all, which then have `TimeoutStopSec` before SIGKILL: systemd's default, Debian 12.
+    /// SIGTERM to all, which then have `TimeoutStopSec` before SIGKILL: systemd's default, auditd up to 4.1.
     #[default]
     ControlGroup,
-    /// SIGTERM to auditd, and when that has gone SIGKILL to all others at once: auditd 4's own unit (seen: Debian sid,
-    /// auditd 4.2.1).
+    /// SIGTERM to auditd, and when that has gone SIGKILL to all others at once: auditd's own unit from 4.2 on (seen: Debian
+    /// sid, 4.2.1), so that plugins do not end before auditd expects them to.
     Mixed,
     /// Signals to auditd only.
     Process,

@@ -339,7 +339,7 @@ fn changes_are_shown() {
     }
 }
 
-/// auditd 4's own unit has systemd kill the relay when auditd has ended.
+/// auditd's own unit from 4.2 on has systemd kill the relay when auditd has ended.
 #[test]
 fn the_unit_is_told_to_wait_for_the_relay() {
     use unit::{OURS, kill_mode};
