@@ -26,6 +26,7 @@ use serde_json::json;
 use self::find::{Absent, Contestant};
 use self::summary::Entry;
 use crate::cli::CompareArgs;
+use crate::outputs;
 use crate::sink::Transport;
 
 /// Makes the comparison, or lists who would take part.
@@ -42,6 +43,7 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
     if contestants.is_empty() {
         return Err(format!("nobody takes part\n{}", list(&contestants, &absent)).into());
     }
+    outputs::check([args.json.as_deref(), args.html.as_deref()]).map_err(|failure| failure.to_string())?;
     let mut entries: Vec<Entry> =
         contestants.into_iter().map(|contestant| Entry { contestant, runs: Vec::new() }).collect();
     let mut dice = Dice(args.seed);
@@ -68,7 +70,8 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
     if !absent.is_empty() {
         write!(text, "\n{}", list(&[], &absent))?;
     }
-    if let Some(path) = &args.json {
+    // What cannot be written must not take the rest with it: the runs are made.
+    let json = args.json.as_ref().map(|path| {
         let all = json!({
             "measured": {
                 "version": env!("CARGO_PKG_VERSION"),
@@ -81,10 +84,9 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
             "contestants": summary::json(&entries),
             "absent": absent.iter().map(|one| json!({ "name": one.label, "why": one.why })).collect::<Vec<_>>(),
         });
-        fs::write(path, format!("{all:#}\n"))
-            .map_err(|error| format!("writing {}: {error}", path.display()))?;
-    }
-    if let Some(path) = &args.html {
+        (path, format!("{all:#}\n"))
+    });
+    let html = args.html.as_ref().map(|path| {
         let html = page::html(
             &entries,
             &receivers,
@@ -93,9 +95,14 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
             &conditions(args).replace('\n', ". "),
             crate::session::command_line(),
         );
-        fs::write(path, html).map_err(|error| format!("writing {}: {error}", path.display()))?;
-    }
+        (path, html)
+    });
+    let written = [json, html].into_iter().flatten().map(|(path, text)| {
+        fs::write(path, text).map_err(|error| format!("writing {}: {error}", path.display()))
+    });
+    let written: Vec<_> = written.collect();
     io::stdout().write_all(text.as_bytes())?;
+    written.into_iter().collect::<Result<(), String>>()?;
     Ok(ExitCode::SUCCESS)
 }
 

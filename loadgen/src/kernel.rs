@@ -46,9 +46,10 @@ use crate::clock::Clock;
 use crate::command::{self, Receiver};
 use crate::corpus::{Audited, Expected, Storm};
 use crate::drive::{close_inherited, nanoseconds};
+use crate::outputs;
 use crate::plan::Plan;
 use crate::report::Runs;
-use crate::session::{Failure, LEAD_NS, command_line, exit_code, kernel_release, write_files};
+use crate::session::{Failure, LEAD_NS, command_line, exit_code, kernel_release};
 use crate::sink::{Manner, Received, Shared, Sink, Transport};
 
 /// Signals that end a run early and in order.
@@ -107,6 +108,7 @@ pub(crate) fn main(args: &KernelArgs) -> Result<ExitCode, Failure> {
     if args.to() == Transport::None && (args.files.hgrm.is_some() || args.files.hlog.is_some()) {
         return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
+    args.files.check()?;
     let mut made = Vec::new();
     let (mut interrupted, mut restored) = (None, true);
     for number in 1..=args.runs.get() {
@@ -124,11 +126,11 @@ pub(crate) fn main(args: &KernelArgs) -> Result<ExitCode, Failure> {
     let mut made = made.into_iter();
     let first = made.next().ok_or_else(|| Failure::usage("no run was made"))?;
     let runs = Runs::new(first, made.collect(), command_line());
-    write_files(&args.files, &runs)?;
-    io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
+    let written = outputs::write(&args.files, &runs);
     if !restored {
         return Err(Failure::when("putting the audit system back")(said));
     }
+    written?;
     Ok(match interrupted {
         Some(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         None => exit_code(runs.judge(args.allow_loss)),

@@ -80,6 +80,9 @@ impl Entry {
                 (_, code) if *code != 0 => say(format!("exit code {code}")),
                 _ => {}
             }
+            if report["target"]["cpu_at_least"] == true {
+                say("its CPU time is at least that: it ignores SIGCHLD, so some children are in nobody's account".to_owned());
+            }
             if let Some(stopped) = report["generator"]["stopped"].as_str() {
                 say(stopped.to_owned());
             }
