@@ -27,6 +27,7 @@ use self::find::{Absent, Contestant};
 use self::summary::Entry;
 use crate::cli::CompareArgs;
 use crate::outputs;
+use crate::signals::Signals;
 use crate::sink::Transport;
 
 /// Makes the comparison, or lists who would take part.
@@ -46,19 +47,29 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
     outputs::check([args.json.as_deref(), args.html.as_deref()]).map_err(|failure| failure.to_string())?;
     let mut entries: Vec<Entry> =
         contestants.into_iter().map(|contestant| Entry { contestant, runs: Vec::new() }).collect();
+    let signals = Signals::catch()?;
     let mut dice = Dice(args.seed);
     let (mut done, all) = (0, entries.len() * args.runs as usize);
-    for _ in 0..args.runs {
+    'rounds: for _ in 0..args.runs {
         for index in dice.order(entries.len()) {
             let entry = &mut entries[index];
-            let run = trial::run(&entry.contestant, args, &own);
+            let run = trial::run(&entry.contestant, args, &own, &signals);
+            if signals.came() {
+                // What a signal has cut short says nothing of the contestant.
+                break 'rounds;
+            }
             done += 1;
             progress(done, all, &entry.contestant, &run);
             entry.runs.push(run);
         }
     }
+    let interrupted = signals.exit_code();
 
     let mut text = conditions(args);
+    if interrupted.is_some() {
+        writeln!(text, "INTERRUPTED: {done} of {all} runs were made; the figures are those of these")?;
+    }
+    let told = text.trim_end().replace('\n', ". ");
     let mut receivers: Vec<Transport> = Vec::new();
     for &to in args.to.iter() {
         if !receivers.contains(&to) {
@@ -80,6 +91,7 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
                 "rounds": args.runs,
                 "feed": trial::feed_name(args.feed),
                 "seed": args.seed,
+                "interrupted": interrupted.is_some(),
             },
             "contestants": summary::json(&entries),
             "absent": absent.iter().map(|one| json!({ "name": one.label, "why": one.why })).collect::<Vec<_>>(),
@@ -87,14 +99,8 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
         (path, format!("{all:#}\n"))
     });
     let html = args.html.as_ref().map(|path| {
-        let html = page::html(
-            &entries,
-            &receivers,
-            &absent,
-            args.rate > 0,
-            &conditions(args).replace('\n', ". "),
-            crate::session::command_line(),
-        );
+        let html =
+            page::html(&entries, &receivers, &absent, args.rate > 0, &told, crate::session::command_line());
         (path, html)
     });
     let written = [json, html].into_iter().flatten().map(|(path, text)| {
@@ -103,7 +109,7 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
     let written: Vec<_> = written.collect();
     io::stdout().write_all(text.as_bytes())?;
     written.into_iter().collect::<Result<(), String>>()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(interrupted.unwrap_or(ExitCode::SUCCESS))
 }
 
 /// Tells whoever waits how far it is.

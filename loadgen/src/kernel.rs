@@ -49,7 +49,7 @@ use crate::drive::{close_inherited, nanoseconds};
 use crate::outputs;
 use crate::plan::Plan;
 use crate::report::Runs;
-use crate::session::{Failure, LEAD_NS, command_line, exit_code, kernel_release};
+use crate::session::{Failure, LEAD_NS, NOTHING_TO_SEND, command_line, exit_code, kernel_release};
 use crate::sink::{Manner, Received, Shared, Sink, Transport};
 
 /// Signals that end a run early and in order.
@@ -108,14 +108,26 @@ pub(crate) fn main(args: &KernelArgs) -> Result<ExitCode, Failure> {
     if args.to() == Transport::None && (args.files.hgrm.is_some() || args.files.hlog.is_some()) {
         return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
+    if args.count == Some(0) || args.duration().is_some_and(|duration| duration.is_zero()) {
+        return Err(Failure::usage(NOTHING_TO_SEND));
+    }
     args.files.check()?;
     let mut made = Vec::new();
-    let (mut interrupted, mut restored) = (None, true);
+    let (mut interrupted, mut restored, mut failed) = (None, true, None);
     for number in 1..=args.runs.get() {
         if args.runs.get() > 1 && io::stderr().is_terminal() {
             let _ = writeln!(io::stderr(), "run {number} of {}", args.runs);
         }
-        let (report, whole) = run(args)?;
+        let (report, whole) = match run(args) {
+            Ok(told) => told,
+            Err(failure) if made.is_empty() => return Err(failure),
+            // Those before it are not thrown away.
+            Err(failure) => {
+                let told = format!("run {number} of {}; the report is of those before it", args.runs);
+                failed = Some(failure.and(&told));
+                break;
+            }
+        };
         (interrupted, restored) = (report.interrupted, whole);
         made.push(report);
         if interrupted.is_some() || !restored {
@@ -131,6 +143,7 @@ pub(crate) fn main(args: &KernelArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::when("putting the audit system back")(said));
     }
     written?;
+    failed.map_or(Ok(()), Err)?;
     Ok(match interrupted {
         Some(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         None => exit_code(runs.judge(args.allow_loss)),
@@ -206,8 +219,10 @@ fn measure(args: &KernelArgs, mut audit: Audit, place: &Place, task: &Task) -> R
     let in_place = place.here.join("sink");
     let sink_path = args.sink_path.as_deref().unwrap_or(&in_place);
     let is_unix = matches!(to, Transport::Unix | Transport::UnixStream);
-    let sink = Sink::bind(to, is_unix.then_some(sink_path), Manner::default())
+    let mut sink = Sink::bind(to, is_unix.then_some(sink_path), Manner::default())
         .map_err(Failure::when("binding the sink"))?;
+    // An event's own stamp is of the wall clock, which may be set meanwhile.
+    sink.iter_mut().for_each(Sink::take_foreign);
     let mut auditd = None;
     let command = if args.attach {
         Vec::new()

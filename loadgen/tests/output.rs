@@ -199,6 +199,7 @@ fn a_file_that_cannot_be_written_is_found_before_the_run() {
         vec!["sink", "--write", bad],
         vec!["sink", "--json", bad],
         vec!["verify", "--json", bad, "/dev/null"],
+        vec!["kernel", "--json", bad],
         vec!["compare", "--only", "floor", "--count", "1", "--json", bad],
         vec!["compare", "--only", "floor", "--count", "1", "--html", bad],
     ] {
@@ -254,6 +255,8 @@ fn a_run_of_nothing_is_no_success() {
         &["floor", "--rate", "10", "--duration", "0s"],
         &["send", "--count", "0"],
         &["send", "--duration", "0"],
+        &["kernel", "--count", "0"],
+        &["kernel", "--duration", "0"],
     ] {
         let output = Command::new(LOADGEN).args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");

@@ -134,7 +134,8 @@ impl Report {
             let reordered = if self.load == Load::User { a.reordered } else { 0 };
             a.incomplete.unwrap_or(0) + a.lost + a.duplicated + a.torn.unwrap_or(0) + reordered == 0
         });
-        if !clean && !allow_loss {
+        // A run of nothing proves nothing.
+        if !(allow_loss || clean && self.done.count > 0) {
             Judgement::Faulty
         } else if self.scheduled && !self.done.keeper.kept() {
             Judgement::PlanNotKept
