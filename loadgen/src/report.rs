@@ -26,7 +26,7 @@ pub(crate) use self::page::{
     latency_figures, latency_table, plain_table, reception_charts, rounded, share, thousands, verdict,
 };
 pub(crate) use self::runs::{Key, Run, Runs, latency_of};
-pub(crate) use self::table::{Line, latency_head, latency_line, line};
+pub(crate) use self::table::{Line, latency_head, latency_line, line, plan_kept};
 
 /// From this exit code on it was a signal that ended the target, or, as shells tell it, a child of its.
 const SIGNALLED: i32 = 128;
@@ -288,6 +288,13 @@ pub(crate) mod tests {
         assert_eq!(killed.judge(true), Judgement::Faulty);
 
         let mut late = report(10, 10);
+        late.driven.keeper.leaving(0, 5);
+        assert_eq!(late.judge(false), Judgement::PlanNotKept);
+        for _ in 0..99 {
+            late.driven.keeper.leaving(0, 0);
+        }
+        assert_eq!(late.judge(false), Judgement::Well);
+        assert!(late.table().contains("1 left too late: the longest latencies are its own"));
         late.driven.keeper.leaving(0, 5);
         assert_eq!(late.judge(false), Judgement::PlanNotKept);
         late.scheduled = false;

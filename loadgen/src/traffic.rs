@@ -10,8 +10,8 @@ use crate::html::{Figure, Page, Tone};
 use crate::ledger::Tally;
 use crate::report::{
     Judgement, Key, Line, Run, latency_figures, latency_head, latency_json, latency_line, latency_of,
-    latency_table, line as table_line, per, per_million, plain_table, reception_charts, round, rounded,
-    share, thousands, us, verdict,
+    latency_table, line as table_line, per, per_million, plain_table, plan_kept, reception_charts, round,
+    rounded, share, thousands, us, verdict,
 };
 use crate::send::Sent;
 use crate::sink::Received;
@@ -465,7 +465,7 @@ fn sender_lines(out: &mut Vec<Line>, sent: &Sent) {
     line(out, "", &text);
     let plan = match (sent.scheduled, sent.keeper.kept()) {
         (false, _) => "no schedule: as fast as the receiver takes".to_owned(),
-        (true, true) => format!("plan kept, worst own lag {:.0} us", us(sent.keeper.worst_ns())),
+        (true, true) => plan_kept(&sent.keeper),
         (true, false) => format!(
             "PLAN NOT KEPT: {} of {} messages left late, worst own lag {:.0} us; this run says nothing",
             sent.keeper.late(),

@@ -12,7 +12,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::corpus::{Audited, Whole};
-use crate::report::{Judgement, Line, latency_head, latency_json, latency_line, line, per, round, us};
+use crate::report::{
+    Judgement, Line, latency_head, latency_json, latency_line, line, per, plan_kept, round, us,
+};
 use crate::sink::Received;
 
 use super::args::Load;
@@ -266,7 +268,7 @@ impl Report {
         let keeper = &self.done.keeper;
         let plan = match (self.scheduled, keeper.kept()) {
             (false, _) => "no schedule: as fast as it goes".to_owned(),
-            (true, true) => format!("plan kept, worst own lag {:.0} us", us(keeper.worst_ns())),
+            (true, true) => plan_kept(keeper),
             (true, false) => format!(
                 "PLAN NOT KEPT: {} of {} late, worst own lag {:.0} us",
                 keeper.late(),

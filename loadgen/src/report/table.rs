@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use super::{Report, SIGNALLED, quantile, stop_text, us};
 use crate::drive::Stop;
+use crate::plan::Keeper;
 
 /// A line of the table: a name (empty if it goes on with the last one) and its text.
 pub(crate) type Line = (&'static str, String);
@@ -152,9 +153,7 @@ impl Report {
     pub(super) fn generator_lines(&self) -> Vec<Line> {
         let plan = match (self.scheduled, self.kept_plan()) {
             (false, _) => "no schedule: as fast as the target reads".to_owned(),
-            (true, true) => {
-                format!("plan kept, worst own lag {:.0} us", us(self.driven.keeper.worst_ns()))
-            }
+            (true, true) => plan_kept(&self.driven.keeper),
             (true, false) => self.plan_not_kept(),
         };
         let blocked = format!(
@@ -187,6 +186,15 @@ impl Report {
     pub(super) fn corrected_name(&self) -> &'static str {
         if self.scheduled { "from the schedule" } else { "(no schedule)" }
     }
+}
+
+/// The sentence for a plan that was kept. What the generator was late all the same is in the latencies.
+pub(crate) fn plan_kept(keeper: &Keeper) -> String {
+    let late = match keeper.late() {
+        0 => String::new(),
+        late => format!(", {late} left too late: the longest latencies are its own"),
+    };
+    format!("plan kept, worst own lag {:.0} us{late}", us(keeper.worst_ns()))
 }
 
 fn lines(out: &mut String, lines: &[Line]) {
