@@ -271,9 +271,8 @@ fn run(bench: &BenchArgs, command: &[String], number: u32, signals: &Signals) ->
         .map_err(Failure::when(format!("starting {}", argv.first().map_or("nothing", String::as_str))))?;
     let mut watcher = target.watcher();
     let clock = Clock::start();
-    std::thread::sleep(bench.settle);
+    let halt = AtomicBool::new(signals.wait(bench.settle));
     watcher.look(&clock);
-    let halt = AtomicBool::new(false);
     let progress = Progress::new(goal(bench), &prefix(bench.runs, number));
 
     let own_cpu_before = target::own_cpu_seconds();

@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) measured_from: AtomicU64,
     /// Records sent in all; `u64::MAX` until the target is gone.
     pub(crate) sent: AtomicU64,
-    /// The sink ends at once, whatever still comes.
+    /// The sink ends with what is there to be read.
     pub(crate) stop: AtomicBool,
 }
 
@@ -311,8 +311,8 @@ impl Sink {
                 socket_drops: None,
             },
         };
-        let mut quiet =
-            Quiet { since_ns: clock.now(), linger_ns: crate::drive::nanoseconds(linger), ending: false };
+        let linger_ns = crate::drive::nanoseconds(linger);
+        let mut quiet = Quiet { since_ns: clock.now(), linger_ns, ending: false, stopped_ns: None };
         match &self.listener {
             Listener::Datagrams(socket) => {
                 datagram::receive(socket, clock, &mut account, &mut quiet, Pace::new(&self.manner))?;
@@ -353,9 +353,16 @@ struct Quiet {
     since_ns: u64,
     linger_ns: u64,
     ending: bool,
+    /// When it was first seen that the sink is to stop.
+    stopped_ns: Option<u64>,
 }
 
 impl Quiet {
+    /// The sink was told to stop, and what still came has had its time. Until then it takes what is there: that has arrived.
+    fn is_stopped(&mut self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(*self.stopped_ns.get_or_insert(now_ns)) > self.linger_ns
+    }
+
     /// The target is gone and nothing is there to be read at `now_ns`. `open` says whether a peer could still send without our noticing.
     fn is_over(&mut self, account: &Account<'_>, now_ns: u64, open: bool) -> bool {
         let sent = account.shared.sent.load(Ordering::Acquire);

@@ -117,8 +117,15 @@ fn a_second_signal_ends_a_target_that_does_not() {
     assert_eq!(left.output.status.code(), Some(130));
     assert_eq!((&left.report["target"]["killed"], &left.report["received"]), (&true.into(), &0.into()));
 
+    // Nor is the pause before the first record waited for.
+    let left = interrupted(
+        &["--settle", "1000", "--count", "10", "--", "/bin/sh", "-c", ": >{dir}/up; exec cat"],
+        &[("up", Signal::SIGINT)],
+    );
+    assert_eq!((left.output.status.code(), &left.report["written"]), (Some(130), &0.into()));
+
     // Nor does one that comes when all is written wait for the timeout.
-    let hangs = ": >{dir}/hangs; cat >/dev/null; exec sleep 1000";
+    let hangs = "cat >/dev/null; : >{dir}/hangs; exec sleep 1000";
     let left = interrupted(
         &["--to", "none", "--count", "10", "--timeout", "1000", "--", "/bin/sh", "-c", hangs],
         &[("hangs", Signal::SIGTERM)],

@@ -573,3 +573,14 @@ fn a_sender_whose_clock_is_ahead_is_told_of() {
     let (_, seen) = sink.report();
     assert_counts(&seen, &[("/received", 200), ("/sink/ahead", 200)]);
 }
+
+#[test]
+fn a_sink_that_is_ended_takes_what_has_arrived() {
+    // It does nothing until all is in its socket and it was told to end.
+    let sink = Sink::start("tcp", &["--stall", "0s:3s", "--linger", "20s"]);
+    let (code, sent, said) = send(&["--to", &sink.url, "--count", "20000", "--linger", "0"]);
+    assert_eq!((code, &sent["sent"]), (Some(0), &20_000.into()), "{said}");
+    sink.signal(Signal::SIGTERM);
+    let (code, seen) = sink.report();
+    assert_eq!((code, &seen["received"]), (Some(0), &20_000.into()), "{seen:#}");
+}
