@@ -30,7 +30,6 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::{Value, json};
 
@@ -50,10 +49,8 @@ use crate::outputs;
 use crate::plan::Plan;
 use crate::report::Runs;
 use crate::session::{Failure, LEAD_NS, NOTHING_TO_SEND, command_line, exit_code, kernel_release};
+use crate::signals::ending;
 use crate::sink::{Manner, Received, Shared, Sink, Transport};
-
-/// Signals that end a run early and in order.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// Notices that the run is to end.
 struct Interrupt {
@@ -65,10 +62,7 @@ struct Interrupt {
 impl Interrupt {
     /// From here on the signals are held back, in all threads to come.
     fn hold() -> io::Result<Self> {
-        let mut mask = SigSet::empty();
-        for signal in ENDING {
-            mask.add(signal);
-        }
+        let mask = ending();
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { signals, signal: AtomicI32::new(0), stop: AtomicBool::new(false) })
@@ -91,11 +85,7 @@ impl Interrupt {
 impl Drop for Interrupt {
     /// The next run's auditd must not start with signals blocked; one that came in between ends the program then.
     fn drop(&mut self) {
-        let mut mask = SigSet::empty();
-        for signal in ENDING {
-            mask.add(signal);
-        }
-        let _ = mask.thread_unblock();
+        let _ = ending().thread_unblock();
     }
 }
 

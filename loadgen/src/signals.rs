@@ -4,6 +4,7 @@
 //! code tells which.
 //! *Law:* no handler, so nothing runs at a wrong moment. To be called before the first thread is started.
 
+use std::fs;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -12,6 +13,24 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// The signals that end a run early and in order. Not SIGHUP where this program was started to outlive its terminal
+/// (nohup): what is held back is not ignored any more.
+pub(crate) fn ending() -> SigSet {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut set: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    if !ignores(&status, Signal::SIGHUP) {
+        set.add(Signal::SIGHUP);
+    }
+    set
+}
+
+/// Whether the process of this `/proc/PID/status` ignores `signal`.
+pub(crate) fn ignores(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+}
 
 /// The signals, held back.
 #[derive(Debug)]
@@ -27,10 +46,7 @@ impl Signals {
     /// # Errors
     /// If there are no descriptors left.
     pub(crate) fn catch() -> nix::Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            set.add(signal);
-        }
+        let set = ending();
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { fd, first: AtomicI32::new(0) })
@@ -58,5 +74,17 @@ impl Signals {
     pub(crate) fn exit_code(&self) -> Option<ExitCode> {
         let first = self.first.load(Ordering::Relaxed);
         (first != 0).then(|| ExitCode::from(u8::try_from(128 + first).unwrap_or(u8::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_found() {
+        let status = "Name:\tSigIgn: 1\nSigIgn:\t0000000000010001\nSigCgt:\t0000000000000002\n";
+        assert!(ignores(status, Signal::SIGHUP) && ignores(status, Signal::SIGCHLD));
+        assert!(!ignores(status, Signal::SIGINT) && !ignores("", Signal::SIGHUP));
     }
 }

@@ -168,3 +168,20 @@ fn a_client_that_is_interrupted_is_no_success() {
     assert_eq!(left.report["sent"], left.report["received"]);
     assert!(left.files.is_empty(), "{:?}", left.files);
 }
+
+#[test]
+fn what_was_started_to_outlive_its_terminal_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let up = directory.path().join("up");
+    let script = format!(": >{}; exec {LOADGEN} floor-child --to $0", up.display());
+    let child = Command::new("/usr/bin/env")
+        .args(["--ignore-signal=HUP", LOADGEN, "--rate", "100", "--count", "50", "--settle", "0", "--"])
+        .args(["/bin/sh", "-c", &script, "{to}"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait(&|| up.exists(), "up");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use crate::clock::Clock;
 use crate::family;
+use crate::signals::ignores;
 
 /// Most samples kept.
 const MOST: usize = 1200;
@@ -78,7 +79,8 @@ impl Watcher {
             let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
             // Parents come first.
             self.unbilled |= parent(&status).is_some_and(|parent| self.deaf.contains(&parent));
-            if ignores_children(&status) {
+            // Children of such a process leave without being waited for, and without a bill.
+            if ignores(&status, Signal::SIGCHLD) {
                 self.deaf.insert(pid.as_raw());
             }
             if let Some(memory) = Memory::of(&status) {
@@ -161,12 +163,6 @@ fn parent(status: &str) -> Option<i32> {
     field(status, "PPid:")?.parse().ok()
 }
 
-/// Whether SIGCHLD is ignored: children then leave without being waited for, and without a bill.
-fn ignores_children(status: &str) -> bool {
-    let ignored = field(status, "SigIgn:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    ignored.is_some_and(|mask| mask >> (Signal::SIGCHLD as i32 - 1) & 1 == 1)
-}
-
 /// The memory lines of `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Memory {
@@ -196,11 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn parents_and_what_they_ignore_are_found() {
-        let status = "Name:\tPPid: 3\nPPid:\t12\nSigIgn:\t0000000000010000\n";
-        assert_eq!((parent(status), ignores_children(status)), (Some(12), true));
-        assert!(!ignores_children("SigIgn:\t0000000000001006\n"));
-        assert!(!ignores_children(""));
+    fn parents_are_found() {
+        assert_eq!(parent("Name:\tPPid: 3\nPPid:\t12\n"), Some(12));
+        assert_eq!(parent(""), None);
     }
 
     #[test]
