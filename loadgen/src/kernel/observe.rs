@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use super::netlink::{Audit, Status};
 use crate::family;
+use crate::signals::ignores;
 use crate::warm_up::waited_ns;
 
 /// Pause between two looks.
@@ -46,6 +47,9 @@ pub(super) struct Process {
     waited: (u64, u64),
     /// Of that, what none of the processes seen has used, ns.
     unseen_ns: u64,
+    /// It ignores SIGCHLD, as auditd leaves it to its plugins, and had children: nobody waits for those, and what they used
+    /// unseen is in no account.
+    pub(super) cpu_at_least: bool,
 }
 
 /// What a process is to the run.
@@ -88,6 +92,7 @@ impl Process {
             gone: false,
             waited: (waited, waited),
             unseen_ns: 0,
+            cpu_at_least: false,
         };
         this.look(from_its_start);
         this
@@ -98,6 +103,10 @@ impl Process {
         if let Ok(text) = fs::read_to_string(format!("/proc/{}/status", self.pid)) {
             self.max_rss_kib = self.max_rss_kib.max(field(&text, "VmHWM:"));
             self.parent = field(&text, "PPid:").and_then(|pid| u32::try_from(pid).ok()).or(self.parent);
+            self.cpu_at_least = self.cpu_at_least
+                || self.role == Role::Plugin
+                    && ignores(&text, Signal::SIGCHLD)
+                    && !family::children(Pid::from_raw(self.pid.cast_signed())).is_empty();
         }
         self.waited.1 = self.waited.1.max(waited_ns(self.pid).unwrap_or(0));
         let Ok(entries) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
@@ -374,6 +383,7 @@ mod tests {
             gone,
             waited,
             unseen_ns: 0,
+            cpu_at_least: false,
         };
         // 7 has waited for 100 since the first look: 60 of it 8's, which was seen and had waited for 20 itself.
         let mut all = [
@@ -402,6 +412,34 @@ mod tests {
         shell.wait().unwrap();
         charge_unseen(&mut all);
         assert!(all[0].cpu_ns() >= 200_000_000, "{all:?}");
+    }
+
+    #[test]
+    fn children_of_a_plugin_that_ignores_them_are_told_to_be_missing() {
+        for (ignored, expected) in [("--ignore-signal=CHLD", true), ("--default-signal=CHLD", false)] {
+            // The shell has a child before it becomes env, which sets the signal, and that what stays.
+            let script = format!("sleep 100 & exec /usr/bin/env {ignored} sleep 100");
+            let mut plugin = std::process::Command::new("/bin/sh").args(["-c", &script]).spawn().unwrap();
+            let mut process = Process::new(Role::Plugin, plugin.id(), true);
+            let pid = Pid::from_raw(plugin.id().cast_signed());
+            let mut children = Vec::new();
+            for _ in 0..600 {
+                std::thread::sleep(Duration::from_millis(10));
+                children = family::children(pid);
+                process.look(true);
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+                if !children.is_empty() && name.trim() == "sleep" {
+                    break;
+                }
+            }
+            process.look(true);
+            for child in children {
+                kill(child, Signal::SIGKILL).unwrap();
+            }
+            plugin.kill().unwrap();
+            plugin.wait().unwrap();
+            assert_eq!(process.cpu_at_least, expected, "{process:?}");
+        }
     }
 
     #[test]

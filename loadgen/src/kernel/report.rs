@@ -237,6 +237,13 @@ impl Report {
         if let Some(share) = self.relay_share() {
             line(out, "plugin", &format!("{:.1} % of auditd's CPU time", share * 100.0));
         }
+        for process in self.seen.processes.iter().filter(|process| process.cpu_at_least) {
+            let text = format!(
+                "{} {} ignores SIGCHLD: what its children used unseen is in no account",
+                process.name, process.pid
+            );
+            line(out, "AT LEAST", &text);
+        }
     }
 
     /// Queues, generator and how it was left.
@@ -325,6 +332,7 @@ impl Report {
                     "name": process.name,
                     "pid": process.pid,
                     "cpu_s": round(cpu as f64 / 1e9, 6),
+                    "cpu_at_least": process.cpu_at_least,
                     "cpu_us_per_record": self.us_per_record(cpu).map(|us| round(us, 4)),
                     "cpu_percent": round(self.percent(cpu), 3),
                     "max_rss_kib": process.max_rss_kib,
