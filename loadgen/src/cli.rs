@@ -20,8 +20,9 @@ use crate::warm_up::WarmUp;
 
 /// Plays auditd to a program, receives what it sends, and reports loss, order, latency and cost.
 ///
-/// Exit code: 0 all well; 1 records were lost, duplicated, reordered or torn, or the target had to be killed or
-/// went away; 2 the run could not be made; 3 the generator could not keep its plan, so the run says nothing.
+/// Exit code: 0 all well; 1 records were lost, duplicated, reordered or torn, or the target failed, went away or had
+/// to be killed; 2 the run could not be made; 3 the generator could not keep its plan, so the run says nothing; 128
+/// and its number if a signal cut the run short.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -115,7 +116,7 @@ pub(crate) struct BenchArgs {
     /// The process that started this run, which ends with it
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent: Option<i32>,
-    /// Exit 0 although records were lost, duplicated, reordered or torn
+    /// Exit 0 although records were lost, duplicated, reordered or torn, or the program's exit code is not 0
     #[arg(long)]
     pub(crate) allow_loss: bool,
     /// Repeat the run this many times; the details told are those of the run whose CPU cost is the median
@@ -158,6 +159,11 @@ impl ScheduleArgs {
             (None, Some(burst)) => Ok(Some(Pace::Burst(burst))),
             (None, None) => Ok(NonZeroU64::new(self.rate).map(Pace::Constant)),
         }
+    }
+
+    /// Whether nothing is to be sent.
+    pub(crate) fn is_empty(&self, count: u64) -> bool {
+        count == 0 || self.duration.is_some_and(|duration| duration.is_zero())
     }
 
     /// Records a second, if they are to come evenly.

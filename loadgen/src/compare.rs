@@ -26,6 +26,8 @@ use serde_json::json;
 use self::find::{Absent, Contestant};
 use self::summary::Entry;
 use crate::cli::CompareArgs;
+use crate::outputs;
+use crate::signals::Signals;
 use crate::sink::Transport;
 
 /// Makes the comparison, or lists who would take part.
@@ -42,21 +44,32 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
     if contestants.is_empty() {
         return Err(format!("nobody takes part\n{}", list(&contestants, &absent)).into());
     }
+    outputs::check([args.json.as_deref(), args.html.as_deref()]).map_err(|failure| failure.to_string())?;
     let mut entries: Vec<Entry> =
         contestants.into_iter().map(|contestant| Entry { contestant, runs: Vec::new() }).collect();
+    let signals = Signals::catch()?;
     let mut dice = Dice(args.seed);
     let (mut done, all) = (0, entries.len() * args.runs as usize);
-    for _ in 0..args.runs {
+    'rounds: for _ in 0..args.runs {
         for index in dice.order(entries.len()) {
             let entry = &mut entries[index];
-            let run = trial::run(&entry.contestant, args, &own);
+            let run = trial::run(&entry.contestant, args, &own, &signals);
+            if signals.came() {
+                // What a signal has cut short says nothing of the contestant.
+                break 'rounds;
+            }
             done += 1;
             progress(done, all, &entry.contestant, &run);
             entry.runs.push(run);
         }
     }
+    let interrupted = signals.exit_code();
 
     let mut text = conditions(args);
+    if interrupted.is_some() {
+        writeln!(text, "INTERRUPTED: {done} of {all} runs were made; the figures are those of these")?;
+    }
+    let told = text.trim_end().replace('\n', ". ");
     let mut receivers: Vec<Transport> = Vec::new();
     for &to in args.to.iter() {
         if !receivers.contains(&to) {
@@ -68,7 +81,8 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
     if !absent.is_empty() {
         write!(text, "\n{}", list(&[], &absent))?;
     }
-    if let Some(path) = &args.json {
+    // What cannot be written must not take the rest with it: the runs are made.
+    let json = args.json.as_ref().map(|path| {
         let all = json!({
             "measured": {
                 "version": env!("CARGO_PKG_VERSION"),
@@ -77,26 +91,25 @@ pub(crate) fn main(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error + Send 
                 "rounds": args.runs,
                 "feed": trial::feed_name(args.feed),
                 "seed": args.seed,
+                "interrupted": interrupted.is_some(),
             },
             "contestants": summary::json(&entries),
             "absent": absent.iter().map(|one| json!({ "name": one.label, "why": one.why })).collect::<Vec<_>>(),
         });
-        fs::write(path, format!("{all:#}\n"))
-            .map_err(|error| format!("writing {}: {error}", path.display()))?;
-    }
-    if let Some(path) = &args.html {
-        let html = page::html(
-            &entries,
-            &receivers,
-            &absent,
-            args.rate > 0,
-            &conditions(args).replace('\n', ". "),
-            crate::session::command_line(),
-        );
-        fs::write(path, html).map_err(|error| format!("writing {}: {error}", path.display()))?;
-    }
+        (path, format!("{all:#}\n"))
+    });
+    let html = args.html.as_ref().map(|path| {
+        let html =
+            page::html(&entries, &receivers, &absent, args.rate > 0, &told, crate::session::command_line());
+        (path, html)
+    });
+    let written = [json, html].into_iter().flatten().map(|(path, text)| {
+        fs::write(path, text).map_err(|error| format!("writing {}: {error}", path.display()))
+    });
+    let written: Vec<_> = written.collect();
     io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    written.into_iter().collect::<Result<(), String>>()?;
+    Ok(interrupted.unwrap_or(ExitCode::SUCCESS))
 }
 
 /// Tells whoever waits how far it is.

@@ -6,7 +6,7 @@
 //! held by a full stdin is told apart from the generator's own lateness.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -26,6 +26,8 @@ const BLOCK: usize = 64 << 10;
 const PIPE_SIZE: i32 = 1 << 20;
 /// How often a blocked write looks whether it has waited too long.
 const PATIENCE: u16 = 500;
+/// Longest sleep in one: how late a signal is noticed at most.
+const NAP_NS: u64 = 100_000_000;
 
 /// How records reach the program under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,6 +54,19 @@ pub(crate) enum Stop {
     Stuck,
     /// The write failed.
     Failed(Errno),
+    /// A signal ended the run.
+    Interrupted,
+}
+
+/// What became of a write.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    /// Bytes that the target's stdin has taken.
+    taken: usize,
+    /// It was full meanwhile.
+    was_full: bool,
+    /// Why that was not all.
+    stop: Option<Stop>,
 }
 
 impl Feed {
@@ -79,25 +94,33 @@ impl Feed {
         Ok((Self { fd: ours, kind }, theirs))
     }
 
-    /// Writes all of `bytes`. Returns whether stdin was full.
-    fn write(&self, mut bytes: &[u8], clock: &Clock, patience_ns: u64) -> Result<bool, Stop> {
+    /// Writes all of `bytes`, or as much as goes until there is a reason to stop.
+    fn write(&self, bytes: &[u8], clock: &Clock, patience_ns: u64, halt: &AtomicBool) -> Written {
         let mut blocked_since = None;
-        while !bytes.is_empty() {
+        let mut taken = 0;
+        let stop = loop {
+            let rest = &bytes[taken..];
+            if rest.is_empty() {
+                break None;
+            }
             let attempt = match (self.kind, blocked_since) {
                 (FeedKind::Socketpair, None) => {
-                    send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+                    send(self.fd.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
                 }
                 // Full: now wait inside the write, as auditd does, at most PATIENCE at a time.
-                (FeedKind::Socketpair, Some(_)) => send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL),
-                (FeedKind::Pipe, _) => nix::unistd::write(&self.fd, bytes),
+                (FeedKind::Socketpair, Some(_)) => send(self.fd.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL),
+                (FeedKind::Pipe, _) => nix::unistd::write(&self.fd, rest),
             };
             match attempt {
-                Ok(n) => bytes = &bytes[n..],
+                Ok(n) => taken += n,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     let now = clock.now();
+                    if halt.load(Ordering::Relaxed) {
+                        break Some(Stop::Interrupted);
+                    }
                     if now.saturating_sub(*blocked_since.get_or_insert(now)) > patience_ns {
-                        return Err(Stop::Stuck);
+                        break Some(Stop::Stuck);
                     }
                     if self.kind == FeedKind::Pipe {
                         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
@@ -105,17 +128,17 @@ impl Feed {
                         let _ = poll(&mut fds, PollTimeout::from(PATIENCE));
                     }
                 }
-                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Stop::Closed),
-                Err(errno) => return Err(Stop::Failed(errno)),
+                Err(Errno::EPIPE | Errno::ECONNRESET) => break Some(Stop::Closed),
+                Err(errno) => break Some(Stop::Failed(errno)),
             }
-        }
-        Ok(blocked_since.is_some())
+        };
+        Written { taken, was_full: blocked_since.is_some(), stop }
     }
 }
 
 /// When to stop, and what to put up with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Limits<'a> {
     /// Records to write.
     pub(crate) count: u64,
     /// Or the time from the start of the schedule from which on none is due.
@@ -126,6 +149,8 @@ pub(crate) struct Limits {
     pub(crate) patience: Duration,
     /// Own lateness that counts as on time.
     pub(crate) tolerance: Duration,
+    /// Set from outside: the run ends now.
+    pub(crate) halt: &'a AtomicBool,
 }
 
 /// What was written, and how well the plan was kept.
@@ -161,7 +186,7 @@ pub(crate) fn drive(
     feed: &Feed,
     wire: &mut Wire,
     plan: &Plan,
-    limits: &Limits,
+    limits: &Limits<'_>,
     clock: &Clock,
     announced: &AtomicU64,
     begin: &mut dyn FnMut(u64),
@@ -202,6 +227,8 @@ pub(crate) fn drive(
         }
     };
 
+    // Where the lines of a block end, and how many records there are up to there.
+    let mut ends: Vec<(usize, u64)> = Vec::with_capacity(BLOCK / 64);
     while driven.written < limits.count && wire.peek().is_some() {
         let mut now = clock.now();
         let due = plan.intended(driven.written);
@@ -212,8 +239,14 @@ pub(crate) fn drive(
             && due > now
         {
             driven.keeper.caught_up();
-            clock.sleep_until(due);
-            now = clock.now();
+            while due > now && !limits.halt.load(Ordering::Relaxed) {
+                clock.sleep_until(due.min(now.saturating_add(NAP_NS)));
+                now = clock.now();
+            }
+        }
+        if limits.halt.load(Ordering::Relaxed) {
+            driven.stop = Some(Stop::Interrupted);
+            break;
         }
 
         if limits.warm_up.is_some() && driven.warmed.is_none() {
@@ -231,6 +264,8 @@ pub(crate) fn drive(
 
         let mut range = prepare_one(wire, plan, driven.written, now, &mut driven.keeper);
         let mut lines = 1;
+        ends.clear();
+        ends.push((range.len(), wire.sequence()));
         let mut ready = plan.due(now).min(limits.count);
         if limits.warm_up.is_some() && driven.warmed.is_none() {
             // The border is a record, not a block.
@@ -242,26 +277,28 @@ pub(crate) fn drive(
         {
             range.end = prepare_one(wire, plan, driven.written + lines, now, &mut driven.keeper).end;
             lines += 1;
+            ends.push((range.len(), wire.sequence()));
         }
 
         announced.store(wire.sequence(), Ordering::Release);
-        match feed.write(wire.bytes(range.clone()), clock, patience_ns) {
-            Ok(was_full) => {
-                if was_full {
-                    let held_ns = clock.now().saturating_sub(now);
-                    driven.keeper.blocked(held_ns);
-                    driven.blocked_writes += 1;
-                    driven.blocked_ns += held_ns;
-                }
-            }
-            Err(stop) => {
-                driven.stop = Some(stop);
-                break;
-            }
+        let write = feed.write(wire.bytes(range), clock, patience_ns, limits.halt);
+        if write.was_full {
+            let held_ns = clock.now().saturating_sub(now);
+            driven.keeper.blocked(held_ns);
+            driven.blocked_writes += 1;
+            driven.blocked_ns += held_ns;
         }
-        driven.written += lines;
-        driven.sent = wire.sequence();
-        driven.bytes += range.len() as u64;
+        // Of a block that was not taken whole, the lines that were.
+        let whole = ends.partition_point(|&(end, _)| end <= write.taken);
+        driven.written += whole as u64;
+        if let Some(&(_, sequence)) = ends[..whole].last() {
+            driven.sent = sequence;
+        }
+        driven.bytes += write.taken as u64;
+        if write.stop.is_some() {
+            driven.stop = write.stop;
+            break;
+        }
     }
     driven.last_ns = clock.now();
     driven
@@ -339,6 +376,7 @@ mod tests {
             warm_up,
             patience: Duration::from_secs(10),
             tolerance: Duration::from_secs(10),
+            halt: &AtomicBool::new(false),
         };
         let announced = AtomicU64::new(0);
         let mut begun = Vec::new();
@@ -404,7 +442,8 @@ mod tests {
             let (feed, theirs) = Feed::open(kind).unwrap();
             drop(theirs);
             let clock = Clock::start();
-            assert_eq!(feed.write(b"x", &clock, 0), Err(Stop::Closed));
+            let written = feed.write(b"x", &clock, 0, &AtomicBool::new(false));
+            assert_eq!((written.taken, written.stop), (0, Some(Stop::Closed)));
         }
     }
 
@@ -414,7 +453,63 @@ mod tests {
             let (feed, _theirs) = Feed::open(kind).unwrap();
             let clock = Clock::start();
             let block = vec![b'x'; 4 << 20];
-            assert_eq!(feed.write(&block, &clock, 1), Err(Stop::Stuck));
+            let written = feed.write(&block, &clock, 1, &AtomicBool::new(false));
+            assert_eq!((written.was_full, written.stop), (true, Some(Stop::Stuck)));
+            // Nobody waits for the rest of a run that is over.
+            let written = feed.write(&block, &clock, u64::MAX, &AtomicBool::new(true));
+            assert_eq!(written.stop, Some(Stop::Interrupted));
         }
+    }
+
+    #[test]
+    fn of_a_block_that_a_target_leaves_in_the_middle_the_lines_taken_are_counted() {
+        for kind in [FeedKind::Socketpair, FeedKind::Pipe] {
+            for eoe in [false, true] {
+                let (feed, theirs) = Feed::open(kind).unwrap();
+                let mut wire = Corpus::generate(Shape { eoe, ..Shape::default() }).wire;
+                let clock = Clock::start();
+                let halt = AtomicBool::new(false);
+                let limits = Limits {
+                    count: 1_000_000,
+                    duration: None,
+                    warm_up: None,
+                    patience: Duration::ZERO,
+                    tolerance: Duration::ZERO,
+                    halt: &halt,
+                };
+                let plan = Plan::new(clock.now(), None);
+                let driven = drive(&feed, &mut wire, &plan, &limits, &clock, &AtomicU64::new(0), &mut |_| ());
+                drop(feed);
+                let mut all = Vec::new();
+                std::fs::File::from(theirs).read_to_end(&mut all).unwrap();
+                let lines: Vec<&[u8]> = all.split_inclusive(|&byte| byte == b'\n').collect();
+                let whole = lines.iter().filter(|line| line.ends_with(b"\n")).count() as u64;
+                let marked =
+                    lines.iter().filter(|line| line.ends_with(b"\n") && !line.starts_with(b"type=EOE"));
+                assert_eq!(driven.stop, Some(Stop::Stuck));
+                assert_eq!((driven.written, driven.bytes), (whole, all.len() as u64), "{kind:?}");
+                assert_eq!(driven.sent, marked.count() as u64, "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_interrupted_ends_before_its_next_record_is_due() {
+        let (feed, _theirs) = Feed::open(FeedKind::Socketpair).unwrap();
+        let mut wire = Corpus::generate(Shape::default()).wire;
+        let clock = Clock::start();
+        let halt = AtomicBool::new(true);
+        let limits = Limits {
+            count: 2,
+            duration: None,
+            warm_up: None,
+            patience: Duration::ZERO,
+            tolerance: Duration::ZERO,
+            halt: &halt,
+        };
+        // In an hour.
+        let plan = Plan::new(clock.now() + 3_600_000_000_000, NonZeroU64::new(1));
+        let driven = drive(&feed, &mut wire, &plan, &limits, &clock, &AtomicU64::new(0), &mut |_| ());
+        assert_eq!((driven.written, driven.sent, driven.stop), (0, 0, Some(Stop::Interrupted)));
     }
 }

@@ -30,7 +30,6 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::{Value, json};
 
@@ -46,13 +45,12 @@ use crate::clock::Clock;
 use crate::command::{self, Receiver};
 use crate::corpus::{Audited, Expected, Storm};
 use crate::drive::{close_inherited, nanoseconds};
+use crate::outputs;
 use crate::plan::Plan;
 use crate::report::Runs;
-use crate::session::{Failure, LEAD_NS, command_line, exit_code, kernel_release, write_files};
+use crate::session::{Failure, LEAD_NS, NOTHING_TO_SEND, command_line, exit_code, kernel_release};
+use crate::signals::ending;
 use crate::sink::{Manner, Received, Shared, Sink, Transport};
-
-/// Signals that end a run early and in order.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// Notices that the run is to end.
 struct Interrupt {
@@ -64,10 +62,7 @@ struct Interrupt {
 impl Interrupt {
     /// From here on the signals are held back, in all threads to come.
     fn hold() -> io::Result<Self> {
-        let mut mask = SigSet::empty();
-        for signal in ENDING {
-            mask.add(signal);
-        }
+        let mask = ending();
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { signals, signal: AtomicI32::new(0), stop: AtomicBool::new(false) })
@@ -90,11 +85,7 @@ impl Interrupt {
 impl Drop for Interrupt {
     /// The next run's auditd must not start with signals blocked; one that came in between ends the program then.
     fn drop(&mut self) {
-        let mut mask = SigSet::empty();
-        for signal in ENDING {
-            mask.add(signal);
-        }
-        let _ = mask.thread_unblock();
+        let _ = ending().thread_unblock();
     }
 }
 
@@ -107,13 +98,26 @@ pub(crate) fn main(args: &KernelArgs) -> Result<ExitCode, Failure> {
     if args.to() == Transport::None && (args.files.hgrm.is_some() || args.files.hlog.is_some()) {
         return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
+    if args.count == Some(0) || args.duration().is_some_and(|duration| duration.is_zero()) {
+        return Err(Failure::usage(NOTHING_TO_SEND));
+    }
+    args.files.check()?;
     let mut made = Vec::new();
-    let (mut interrupted, mut restored) = (None, true);
+    let (mut interrupted, mut restored, mut failed) = (None, true, None);
     for number in 1..=args.runs.get() {
         if args.runs.get() > 1 && io::stderr().is_terminal() {
             let _ = writeln!(io::stderr(), "run {number} of {}", args.runs);
         }
-        let (report, whole) = run(args)?;
+        let (report, whole) = match run(args) {
+            Ok(told) => told,
+            Err(failure) if made.is_empty() => return Err(failure),
+            // Those before it are not thrown away.
+            Err(failure) => {
+                let told = format!("run {number} of {}; the report is of those before it", args.runs);
+                failed = Some(failure.and(&told));
+                break;
+            }
+        };
         (interrupted, restored) = (report.interrupted, whole);
         made.push(report);
         if interrupted.is_some() || !restored {
@@ -124,11 +128,12 @@ pub(crate) fn main(args: &KernelArgs) -> Result<ExitCode, Failure> {
     let mut made = made.into_iter();
     let first = made.next().ok_or_else(|| Failure::usage("no run was made"))?;
     let runs = Runs::new(first, made.collect(), command_line());
-    write_files(&args.files, &runs)?;
-    io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
+    let written = outputs::write(&args.files, &runs);
     if !restored {
         return Err(Failure::when("putting the audit system back")(said));
     }
+    written?;
+    failed.map_or(Ok(()), Err)?;
     Ok(match interrupted {
         Some(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         None => exit_code(runs.judge(args.allow_loss)),
@@ -204,8 +209,10 @@ fn measure(args: &KernelArgs, mut audit: Audit, place: &Place, task: &Task) -> R
     let in_place = place.here.join("sink");
     let sink_path = args.sink_path.as_deref().unwrap_or(&in_place);
     let is_unix = matches!(to, Transport::Unix | Transport::UnixStream);
-    let sink = Sink::bind(to, is_unix.then_some(sink_path), Manner::default())
+    let mut sink = Sink::bind(to, is_unix.then_some(sink_path), Manner::default())
         .map_err(Failure::when("binding the sink"))?;
+    // An event's own stamp is of the wall clock, which may be set meanwhile.
+    sink.iter_mut().for_each(Sink::take_foreign);
     let mut auditd = None;
     let command = if args.attach {
         Vec::new()

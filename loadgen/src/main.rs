@@ -25,6 +25,7 @@ mod kernel;
 mod ledger;
 #[cfg(test)]
 mod manual;
+mod outputs;
 mod plan;
 mod progress;
 mod receive;

@@ -15,9 +15,10 @@ use crate::cli::SinkArgs;
 use crate::clock::{Clock, thread_cpu_seconds};
 use crate::corpus::STREAMS;
 use crate::drive::nanoseconds;
+use crate::outputs;
 use crate::plan::Plan;
-use crate::send::{WATCH, finish, host};
-use crate::session::{Failure, build_corpus};
+use crate::send::{WATCH, host};
+use crate::session::{Failure, build_corpus, exit_code};
 use crate::signals::Signals;
 use crate::sink::{Manner, Shared, Sink};
 use crate::traffic::{Arrived, Traffic};
@@ -28,11 +29,13 @@ use crate::traffic::{Arrived, Traffic};
 /// If the receiver could not be made, or a file not be written.
 pub(crate) fn main(args: &SinkArgs) -> Result<ExitCode, Failure> {
     let signals = Signals::catch().map_err(Failure::when("catching signals"))?;
+    outputs::check([args.json.as_deref(), args.write.as_deref()])?;
     let mut expected = build_corpus(&args.corpus.corpus())?.expected;
     expected.expect_streams(STREAMS);
     let manner = Manner { discard: args.discard, write: args.write.clone(), ..args.manner.manner() };
     let sink = Sink::listen(args.listen.clone(), manner);
-    let sink = sink.map_err(Failure::when(format!("binding {}", args.listen)))?;
+    let mut sink = sink.map_err(Failure::when(format!("binding {}", args.listen)))?;
+    sink.take_foreign();
     // Whoever started this waits for the line; without a stderr nobody does.
     let ca = sink.ca().map(|ca| format!(", trust {}", ca.display())).unwrap_or_default();
     let _ = writeln!(io::stderr(), "audit-loadgen: listening on {}{ca}", sink.url());
@@ -65,6 +68,9 @@ pub(crate) fn main(args: &SinkArgs) -> Result<ExitCode, Failure> {
     })?;
     let conditions =
         vec![("version", json!(env!("CARGO_PKG_VERSION"))), ("host", host()), ("sink", json!(sink.url()))];
-    let received = Some(Arrived { received, judged: !args.discard, cpu_s, start_ns });
-    finish(&Traffic { conditions, sent: None, received }, args.json.as_deref(), args.allow_loss)
+    let received = Some(Arrived { received, judged: !args.discard, expected: args.expect, cpu_s, start_ns });
+    let traffic = Traffic { conditions, sent: None, received };
+    let json = args.json.as_deref().map(|path| (path, format!("{:#}\n", traffic.json())));
+    outputs::write_account(&traffic.table(), json)?;
+    Ok(exit_code(traffic.judge(args.allow_loss)))
 }

@@ -26,7 +26,10 @@ pub(crate) use self::page::{
     latency_figures, latency_table, plain_table, reception_charts, rounded, share, thousands, verdict,
 };
 pub(crate) use self::runs::{Key, Run, Runs, latency_of};
-pub(crate) use self::table::{Line, latency_head, latency_line, line};
+pub(crate) use self::table::{Line, latency_head, latency_line, line, plan_kept};
+
+/// From this exit code on it was a signal that ended the target, or, as shells tell it, a child of its.
+const SIGNALLED: i32 = 128;
 
 /// Everything known at the end of a run.
 #[derive(Debug)]
@@ -107,12 +110,16 @@ impl Report {
         per_million(seconds, self.driven.written.saturating_sub(self.begun().written))
     }
 
-    /// The exit code's meaning. `allow_loss` forgives what became of the records, not a broken run.
+    /// The exit code's meaning. `allow_loss` forgives what became of the records, and a target that says so by its exit
+    /// code, not a broken run.
     pub(crate) fn judge(&self, allow_loss: bool) -> Judgement {
         let clean = self.tally().is_none_or(|tally| {
             tally.received == tally.sent && tally.duplicated + tally.reordered + tally.torn == 0
         });
-        if (!clean && !allow_loss) || self.driven.stop.is_some() || self.outcome.killed {
+        // A run of nothing proves nothing.
+        let well = clean && self.driven.sent > 0 && self.outcome.exit_code == Some(0);
+        let crashed = self.outcome.exit_code.is_none_or(|code| code >= SIGNALLED);
+        if (!well && !allow_loss) || self.driven.stop.is_some() || self.outcome.killed || crashed {
             Judgement::Faulty
         } else if !self.kept_plan() {
             Judgement::PlanNotKept
@@ -137,6 +144,7 @@ fn stop_text(stop: Stop) -> String {
         Stop::Closed => "the target closed its stdin".to_owned(),
         Stop::Stuck => "the target did not read its stdin in time".to_owned(),
         Stop::Failed(errno) => format!("writing to the target failed: {errno}"),
+        Stop::Interrupted => "a signal ended the run".to_owned(),
     }
 }
 
@@ -182,6 +190,8 @@ pub(crate) mod tests {
             timeline: Timeline::new(1_000_000_000),
             first_ns: Some(1_000_000_000),
             last_ns: Some(2_000_000_000),
+            last_any_ns: Some(2_000_000_000),
+            ahead: 0,
             measured: arrived,
             measured_bytes: 0,
             messages: arrived,
@@ -259,12 +269,32 @@ pub(crate) mod tests {
         assert_eq!(report(10, 10).judge(false), Judgement::Well);
         assert_eq!(report(9, 10).judge(false), Judgement::Faulty);
         assert_eq!(report(9, 10).judge(true), Judgement::Well);
+        assert_eq!(report(0, 0).judge(false), Judgement::Faulty);
+
+        // (its exit code) -> (without, with --allow-loss)
+        for (code, expected) in [
+            (Some(0), (Judgement::Well, Judgement::Well)),
+            (Some(75), (Judgement::Faulty, Judgement::Well)),
+            (Some(139), (Judgement::Faulty, Judgement::Faulty)),
+            (None, (Judgement::Faulty, Judgement::Faulty)),
+        ] {
+            let mut ended = report(10, 10);
+            ended.outcome.exit_code = code;
+            assert_eq!((ended.judge(false), ended.judge(true)), expected, "{code:?}");
+        }
 
         let mut killed = report(10, 10);
         killed.outcome.killed = true;
         assert_eq!(killed.judge(true), Judgement::Faulty);
 
         let mut late = report(10, 10);
+        late.driven.keeper.leaving(0, 5);
+        assert_eq!(late.judge(false), Judgement::PlanNotKept);
+        for _ in 0..99 {
+            late.driven.keeper.leaving(0, 0);
+        }
+        assert_eq!(late.judge(false), Judgement::Well);
+        assert!(late.table().contains("1 left too late: the longest latencies are its own"));
         late.driven.keeper.leaving(0, 5);
         assert_eq!(late.judge(false), Judgement::PlanNotKept);
         late.scheduled = false;

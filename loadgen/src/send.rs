@@ -17,8 +17,7 @@ mod trust;
 mod warm;
 mod window;
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -39,10 +38,13 @@ use crate::clock::{Clock, thread_cpu_seconds};
 use crate::corpus::{Corpus, Envelope, Wire};
 use crate::deframe::Framing;
 use crate::drive::nanoseconds;
+use crate::outputs;
 use crate::plan::{Keeper, Plan};
 use crate::progress::{self, Progress, State};
 use crate::report::Runs;
-use crate::session::{Failure, build_corpus, command_line, exit_code, kernel_release, prefix, write_files};
+use crate::session::{
+    Failure, NOTHING_TO_SEND, build_corpus, command_line, exit_code, kernel_release, prefix, series,
+};
 use crate::signals::Signals;
 use crate::sink::{Shared, Sink, Transport};
 use crate::traffic::{Arrived, Traffic};
@@ -78,6 +80,8 @@ pub(crate) struct Sent {
     pub(crate) refused: u64,
     /// RELP: what the receiver has said.
     pub(crate) answers: Option<Answers>,
+    /// A signal ended it.
+    pub(crate) interrupted: bool,
     /// Connections that broke, and why.
     pub(crate) troubles: Vec<(usize, String)>,
     /// Threads that did it.
@@ -102,19 +106,12 @@ impl Sent {
 pub(crate) fn main(args: &SendArgs) -> Result<ExitCode, Failure> {
     let signals = Signals::catch().map_err(Failure::when("catching signals"))?;
     check(args)?;
-    let mut runs = Vec::new();
-    for number in 1..=args.runs.get() {
-        runs.push(run(args, &signals, number)?);
-        if signals.wait(Duration::ZERO) {
-            break;
-        }
-    }
-    let mut runs = runs.into_iter();
-    let first = runs.next().ok_or_else(|| Failure::usage("no run was made"))?;
-    let runs = Runs::new(first, runs.collect(), command_line());
-    write_files(&args.files, &runs)?;
-    io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
-    Ok(exit_code(runs.judge(args.allow_loss)))
+    args.files.check()?;
+    let (first, more, failed) = series(args.runs, &signals, |number| run(args, &signals, number))?;
+    let runs = Runs::new(first, more, command_line());
+    outputs::write(&args.files, &runs)?;
+    failed.map_or(Ok(()), Err)?;
+    Ok(signals.exit_code().unwrap_or_else(|| exit_code(runs.judge(args.allow_loss))))
 }
 
 /// Refuses what contradicts itself.
@@ -132,6 +129,9 @@ fn check(args: &SendArgs) -> Result<(), Failure> {
         return Err(Failure::usage(
             "--hgrm and --hlog need a receiver of its own that judges: --to self:tcp",
         ));
+    }
+    if args.schedule.is_empty(args.count()) {
+        return Err(Failure::usage(NOTHING_TO_SEND));
     }
     let pace = args.schedule.pace().map_err(Failure::usage)?;
     if pace.is_none() && matches!(args.warm_up, Some(WarmUp::Time(_))) {
@@ -189,29 +189,12 @@ fn run(args: &SendArgs, signals: &Signals, number: u32) -> Result<Traffic, Failu
             let (received, cpu_s) =
                 thread.join().map_err(|_| Failure::usage("the receiving thread panicked"))?;
             let received = received.map_err(Failure::when("receiving"))?;
-            Ok(Arrived { received, judged: !args.bare, cpu_s, start_ns })
+            Ok(Arrived { received, judged: !args.bare, expected: None, cpu_s, start_ns })
         });
         Ok((sent?, received.transpose()?))
     })?;
     let url = sink.as_ref().map_or_else(|| address.to_string(), |sink| format!("{} (its own)", sink.url()));
     Ok(Traffic { conditions: conditions(args, &url, &wire, start_ns), sent: Some(sent), received })
-}
-
-/// Writes the report and says the exit code.
-///
-/// # Errors
-/// If it cannot be written.
-pub(crate) fn finish(
-    traffic: &Traffic,
-    json: Option<&std::path::Path>,
-    allow_loss: bool,
-) -> Result<ExitCode, Failure> {
-    if let Some(path) = json {
-        let text = format!("{:#}\n", traffic.json());
-        fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
-    }
-    io::stdout().write_all(traffic.table().as_bytes()).map_err(Failure::when("writing the report"))?;
-    Ok(exit_code(traffic.judge(allow_loss)))
 }
 
 /// What messages travel in there.
@@ -349,7 +332,6 @@ fn send(
         while busy.load(Ordering::Acquire) > 0 {
             if signals.wait(WATCH) {
                 stop.store(true, Ordering::Relaxed);
-                // The signal stays there to be seen; there is nothing more to look for.
                 break;
             }
             if progress.is_visible() {
@@ -373,7 +355,8 @@ fn send(
     let lanes = done.into_iter().flat_map(|(done, _)| done).collect();
     let mut sent = account(lanes, &job, nanoseconds(args.max_lag), start_ns);
     (sent.threads, sent.cpu_s, sent.scheduled) = (threads, cpu_s, pace.is_some());
-    let cut_short = !sent.troubles.is_empty() || stop.load(Ordering::Relaxed);
+    sent.interrupted = stop.load(Ordering::Relaxed);
+    let cut_short = !sent.troubles.is_empty() || sent.interrupted;
     if warm > 0 && sent.warmed.is_none() && !cut_short {
         return Err(Failure::usage(
             "everything was sent before the warm-up was over, so nothing was measured; send more",
@@ -398,6 +381,7 @@ fn account(mut lanes: Vec<(usize, Done)>, job: &Job, tolerance_ns: u64, start_ns
         scheduled: false,
         refused: 0,
         answers: None,
+        interrupted: false,
         troubles: Vec::new(),
         threads: 0,
         cpu_s: 0.0,

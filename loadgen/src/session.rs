@@ -5,14 +5,14 @@
 //! *Law:* everything that costs time is prepared before the clock of the schedule starts; the order of the end is
 //! fixed: last record, end of stdin, exit of the target, last arrival, account.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::calendar;
-use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, FileArgs, RunArgs};
+use crate::cli::{Action, BenchArgs, Cli, CorpusArgs, RunArgs};
 use crate::clock::Clock;
 use crate::command::{self, Receiver};
 use crate::compare;
@@ -29,11 +29,13 @@ use crate::corpus::{Corpus, Form};
 use crate::drive::{self, Feed, Limits};
 use crate::floor;
 use crate::kernel;
+use crate::outputs;
 use crate::plan::Plan;
 use crate::progress::{Goal, Progress, State};
 use crate::receive;
-use crate::report::{Judgement, Report, Run, Runs};
+use crate::report::{Judgement, Report, Runs};
 use crate::send;
+use crate::signals::Signals;
 use crate::sink::{Shared, Sink, Transport};
 use crate::target::{self, Target, Watcher};
 use crate::verify;
@@ -128,17 +130,50 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         end_with(parent)?;
     }
     check_sink(&bench)?;
+    if bench.schedule.is_empty(bench.count()) {
+        return Err(Failure::usage(NOTHING_TO_SEND));
+    }
     if bench.to == Transport::None && (bench.files.hgrm.is_some() || bench.files.hlog.is_some()) {
         return Err(Failure::usage("--hgrm and --hlog need a sink: without one there is no latency"));
     }
+    bench.files.check()?;
     target::adopt_orphans().map_err(Failure::when("becoming the parent of orphans"))?;
-    let first = run(&bench, &command, 1)?;
-    let more =
-        (2..=bench.runs.get()).map(|number| run(&bench, &command, number)).collect::<Result<_, _>>()?;
+    let signals = Signals::catch().map_err(Failure::when("catching signals"))?;
+    let (first, more, failed) =
+        series(bench.runs, &signals, |number| run(&bench, &command, number, &signals))?;
     let runs = Runs::new(first, more, command_line());
-    write_files(&bench.files, &runs)?;
-    io::stdout().write_all(runs.table().as_bytes()).map_err(Failure::when("writing the report"))?;
-    Ok(exit_code(runs.judge(bench.allow_loss)))
+    outputs::write(&bench.files, &runs)?;
+    failed.map_or(Ok(()), Err)?;
+    Ok(signals.exit_code().unwrap_or_else(|| exit_code(runs.judge(bench.allow_loss))))
+}
+
+/// The first run, those after it, and why there are fewer of them than asked for.
+pub(crate) type Series<R> = (R, Vec<R>, Option<Failure>);
+
+/// Makes `count` runs, or as many as there are before a signal comes or one cannot be made.
+///
+/// # Errors
+/// If not even the first can be made. Where it is a later one, those before it are not thrown away.
+pub(crate) fn series<R>(
+    count: NonZeroU32,
+    signals: &Signals,
+    mut run: impl FnMut(u32) -> Result<R, Failure>,
+) -> Result<Series<R>, Failure> {
+    let first = run(1)?;
+    let mut more = Vec::new();
+    for number in 2..=count.get() {
+        if signals.came() {
+            break;
+        }
+        match run(number) {
+            Ok(report) => more.push(report),
+            Err(failure) => {
+                let told = format!("run {number} of {count}; the report is of those before it");
+                return Ok((first, more, Some(failure.and(&told))));
+            }
+        }
+    }
+    Ok((first, more, None))
 }
 
 /// Ends this process when `parent` ends, which started it.
@@ -150,6 +185,10 @@ fn end_with(parent: i32) -> Result<(), Failure> {
         Err(Failure::usage("the process that started this run is gone"))
     }
 }
+
+/// What is said of a run of nothing.
+pub(crate) const NOTHING_TO_SEND: &str =
+    "--count or --duration is 0: nothing would be sent, and all would seem well";
 
 /// Refuses what the receiver asked for would not do.
 fn check_sink(bench: &BenchArgs) -> Result<(), Failure> {
@@ -169,20 +208,6 @@ pub(crate) fn exit_code(judgement: Judgement) -> ExitCode {
         Judgement::Faulty => ExitCode::from(EXIT_FAULTY),
         Judgement::PlanNotKept => ExitCode::from(EXIT_PLAN_NOT_KEPT),
     }
-}
-
-/// Writes the files asked for.
-pub(crate) fn write_files<R: Run>(files: &FileArgs, runs: &Runs<R>) -> Result<(), Failure> {
-    let write = |path: &Option<PathBuf>, content: &dyn Fn() -> Result<Vec<u8>, String>| {
-        let Some(path) = path else { return Ok(()) };
-        let doing = || format!("writing {}", path.display());
-        let content = content().map_err(Failure::when(doing()))?;
-        fs::write(path, content).map_err(Failure::when(doing()))
-    };
-    write(&files.json, &|| Ok(format!("{:#}\n", runs.json()).into_bytes()))?;
-    write(&files.html, &|| Ok(runs.html().into_bytes()))?;
-    write(&files.hgrm, &|| Ok(runs.hgrm().unwrap_or_default().into_bytes()))?;
-    write(&files.hlog, &|| runs.hlog().unwrap_or_else(|| Ok(Vec::new())))
 }
 
 /// The command line of this process, quoted for a shell.
@@ -228,7 +253,7 @@ fn receiver(sink: Option<&Sink>) -> Receiver {
 }
 
 /// Makes run `number`, counted from 1.
-fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Failure> {
+fn run(bench: &BenchArgs, command: &[String], number: u32, signals: &Signals) -> Result<Report, Failure> {
     let pace = bench.schedule.pace().map_err(Failure::usage)?;
     let Corpus { mut wire, mut expected } = build_corpus(&bench.corpus)?;
     if wire.peek().is_none() {
@@ -246,7 +271,7 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
         .map_err(Failure::when(format!("starting {}", argv.first().map_or("nothing", String::as_str))))?;
     let mut watcher = target.watcher();
     let clock = Clock::start();
-    std::thread::sleep(bench.settle);
+    let halt = AtomicBool::new(signals.wait(bench.settle));
     watcher.look(&clock);
     let progress = Progress::new(goal(bench), &prefix(bench.runs, number));
 
@@ -259,24 +284,41 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
         warm_up: bench.warm_up,
         patience: bench.timeout,
         tolerance: bench.max_lag,
+        halt: &halt,
     };
     let shared = Shared::default();
     if bench.warm_up.is_some() {
         shared.measured_from.store(u64::MAX, Ordering::Release);
     }
+    let look = || {
+        if signals.wait(Duration::ZERO) {
+            halt.store(true, Ordering::Relaxed);
+        }
+        State {
+            elapsed_ns: clock.now().saturating_sub(plan.start_ns()),
+            sent: shared.announced.load(Ordering::Relaxed),
+            arrived: sink.is_some().then(|| shared.arrived.load(Ordering::Relaxed)),
+            overtaken: shared.overtaken.load(Ordering::Relaxed),
+        }
+    };
+    // From the end of the load on, one more signal ends the target.
+    let given_up = Cell::new(false);
+    let give_up = || {
+        given_up.set(given_up.get() || signals.wait(Duration::ZERO));
+        given_up.get()
+    };
     let (target_pid, mut warm_cpu) = (target.pid(), Cpu::default());
     let mut begin = |sequence| {
         shared.measured_from.store(sequence, Ordering::Release);
         warm_cpu = warm_up::cpu_of_tree(target_pid);
     };
 
-    let (driven, mut outcome, exited_ns, received) = std::thread::scope(|scope| {
+    let (mut driven, mut outcome, exited_ns, received) = std::thread::scope(|scope| {
         let receiving = sink
             .as_ref()
             .map(|sink| scope.spawn(|| sink.run(&mut expected, &plan, &clock, &shared, bench.linger)));
         let (stop_watching, stopped) = mpsc::channel();
-        let watching =
-            scope.spawn(|| watch(watcher, progress, &shared, sink.is_some(), &plan, &clock, stopped));
+        let watching = scope.spawn(|| watch(watcher, progress, &clock, stopped, look));
 
         let driven = drive::drive(&feed, &mut wire, &plan, &limits, &clock, &shared.announced, &mut begin);
         // End of stdin: the target drains and exits.
@@ -284,10 +326,14 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
         drop(stop_watching);
         let watcher = watching.join().map_err(|_| Failure::usage("the watching thread panicked"));
         let outcome = watcher.and_then(|watcher| {
-            // A target that would not read will not exit either; it has had its time.
-            let timeout =
-                if driven.stop == Some(drive::Stop::Stuck) { Duration::ZERO } else { bench.timeout };
-            let outcome = target.wait(watcher, timeout, bench.linger, &clock);
+            let timeout = match driven.stop {
+                // A target that would not read will not exit either; it has had its time.
+                Some(drive::Stop::Stuck) => Duration::ZERO,
+                // Nobody is left to read the report.
+                Some(drive::Stop::Interrupted) if bench.parent.is_some() => Duration::ZERO,
+                _ => bench.timeout,
+            };
+            let outcome = target.wait(watcher, timeout, bench.linger, &clock, &give_up);
             outcome.map_err(Failure::when("waiting for the target"))
         });
         let exited_ns = clock.now();
@@ -302,6 +348,9 @@ fn run(bench: &BenchArgs, command: &[String], number: u32) -> Result<Report, Fai
         Ok((driven, outcome?, exited_ns, received?))
     })?;
 
+    if given_up.get() {
+        driven.stop.get_or_insert(drive::Stop::Interrupted);
+    }
     let own_cpu_s = target::own_cpu_seconds() - own_cpu_before;
     let machine_s = target::machine_cpu_seconds().zip(machine_before).map(|(after, before)| after - before);
     // The machine's sum is sampled by the clock tick, which misses many short turns; a negative rest means nothing.
@@ -343,25 +392,19 @@ pub(crate) fn build_corpus(args: &CorpusArgs) -> Result<Corpus, Failure> {
     }
 }
 
-/// Looks at the target, and shows progress if somebody watches, until told to stop.
+/// Looks at the target and asks how far the run is, and shows that if somebody watches, until told to stop.
 fn watch(
     mut watcher: Watcher,
     mut progress: Progress,
-    shared: &Shared,
-    has_sink: bool,
-    plan: &Plan,
     clock: &Clock,
     stopped: mpsc::Receiver<()>,
+    look: impl Fn() -> State,
 ) -> Watcher {
     while stopped.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
         watcher.look(clock);
+        let state = look();
         if progress.is_visible() {
-            progress.show(State {
-                elapsed_ns: clock.now().saturating_sub(plan.start_ns()),
-                sent: shared.announced.load(Ordering::Relaxed),
-                arrived: has_sink.then(|| shared.arrived.load(Ordering::Relaxed)),
-                overtaken: shared.overtaken.load(Ordering::Relaxed),
-            });
+            progress.show(state);
         }
     }
     progress.clear();

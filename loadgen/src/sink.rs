@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) measured_from: AtomicU64,
     /// Records sent in all; `u64::MAX` until the target is gone.
     pub(crate) sent: AtomicU64,
-    /// The sink ends at once, whatever still comes.
+    /// The sink ends with what is there to be read.
     pub(crate) stop: AtomicBool,
 }
 
@@ -122,6 +122,10 @@ pub(crate) struct Received {
     pub(crate) first_ns: Option<u64>,
     /// Time of the last arrival of a marked message.
     pub(crate) last_ns: Option<u64>,
+    /// Time of the last arrival of any message.
+    pub(crate) last_any_ns: Option<u64>,
+    /// Whole records that came before their mark says they were written: the clocks disagree by more than they took.
+    pub(crate) ahead: u64,
     /// Distinct whole records from [`Shared::measured_from`] on, and their bytes.
     pub(crate) measured: u64,
     /// See `measured`.
@@ -155,6 +159,7 @@ pub(crate) struct Sink {
     ca: Option<Place>,
     port: Option<u16>,
     bare: bool,
+    foreign: bool,
     manner: Manner,
 }
 
@@ -233,12 +238,17 @@ impl Sink {
             socket.set_read_timeout(Some(Duration::from_millis(TICK_MS.into())))?;
             Listener::Datagrams(socket)
         };
-        Ok(Self { listener, url, path, ca, port, manner, bare: false })
+        Ok(Self { listener, url, path, ca, port, manner, bare: false, foreign: false })
     }
 
     /// Takes messages without `<PRI>` for whole, as of a program that passes the lines on as they are.
     pub(crate) fn take_bare(&mut self) {
         self.bare = true;
+    }
+
+    /// Takes messages whose marks were written by other processes, whose clocks may differ.
+    pub(crate) fn take_foreign(&mut self) {
+        self.foreign = true;
     }
 
     /// Where to send, in the relay's own notation.
@@ -279,6 +289,7 @@ impl Sink {
             shared,
             bare: self.bare.then(Vec::new),
             discard: self.manner.discard,
+            own_clock: !self.foreign,
             copy: self.manner.write.as_deref().map(Copy::create).transpose()?,
             received: Received {
                 ledger: Ledger::default(),
@@ -287,6 +298,8 @@ impl Sink {
                 timeline: Timeline::new(plan.start_ns()),
                 first_ns: None,
                 last_ns: None,
+                last_any_ns: None,
+                ahead: 0,
                 measured: 0,
                 measured_bytes: 0,
                 messages: 0,
@@ -298,8 +311,8 @@ impl Sink {
                 socket_drops: None,
             },
         };
-        let mut quiet =
-            Quiet { since_ns: clock.now(), linger_ns: crate::drive::nanoseconds(linger), ending: false };
+        let linger_ns = crate::drive::nanoseconds(linger);
+        let mut quiet = Quiet { since_ns: clock.now(), linger_ns, ending: false, stopped_ns: None };
         match &self.listener {
             Listener::Datagrams(socket) => {
                 datagram::receive(socket, clock, &mut account, &mut quiet, Pace::new(&self.manner))?;
@@ -340,9 +353,16 @@ struct Quiet {
     since_ns: u64,
     linger_ns: u64,
     ending: bool,
+    /// When it was first seen that the sink is to stop.
+    stopped_ns: Option<u64>,
 }
 
 impl Quiet {
+    /// The sink was told to stop, and what still came has had its time. Until then it takes what is there: that has arrived.
+    fn is_stopped(&mut self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(*self.stopped_ns.get_or_insert(now_ns)) > self.linger_ns
+    }
+
     /// The target is gone and nothing is there to be read at `now_ns`. `open` says whether a peer could still send without our noticing.
     fn is_over(&mut self, account: &Account<'_>, now_ns: u64, open: bool) -> bool {
         let sent = account.shared.sent.load(Ordering::Acquire);
@@ -363,6 +383,8 @@ struct Account<'a> {
     /// Where a message without `<PRI>` is given one; `None` if it should have its own.
     bare: Option<Vec<u8>>,
     discard: bool,
+    /// The marks' times are of this process's clock.
+    own_clock: bool,
     copy: Option<Copy>,
     received: Received,
 }
@@ -372,6 +394,7 @@ impl Account<'_> {
     fn enter(&mut self, message: &[u8], now_ns: u64, announced: u64) {
         let received = &mut self.received;
         received.first_ns.get_or_insert(now_ns);
+        received.last_any_ns = Some(now_ns);
         received.messages += 1;
         received.bytes += message.len() as u64;
         let message = match &mut self.bare {
@@ -393,8 +416,15 @@ impl Account<'_> {
         match self.expected.judge(message, announced, self.plan) {
             Verdict::Whole { number, due_ns, written_ns } => {
                 received.last_ns = Some(now_ns);
+                let ahead = written_ns.is_some_and(|written_ns| written_ns > now_ns);
+                if ahead && self.own_clock {
+                    // Written by this process in its future: the time in the mark is not what stood there.
+                    received.ledger.torn(Some(number));
+                    return;
+                }
                 // A duplicate's latency is that of a retry, not of the record.
                 let first = received.ledger.whole(number);
+                received.ahead += u64::from(first && ahead);
                 if first && number.sequence >= self.shared.measured_from.load(Ordering::Relaxed) {
                     received.measured += 1;
                     received.measured_bytes += message.len() as u64;

@@ -1,7 +1,8 @@
 //! The program under test: started as auditd starts a plugin, watched from outside.
 //!
 //! *Promise:* its CPU time and context switches, and those of everything it started, are the kernel's own account of
-//! reaped children (all threads, to the microsecond); its peak memory is the highest sum over all of them that was seen
+//! reaped children (all threads, to the microsecond); what that lacks because a process ignores SIGCHLD, so that nobody
+//! waits for its children, is told as a bound; its peak memory is the highest sum over all of them that was seen
 //! ([`tree`]), and at least the high-water mark the kernel keeps for each.
 //! *Law:* no help from the program; nothing is injected into it; neither it nor its children outlive the run.
 //!
@@ -10,15 +11,16 @@
 
 mod tree;
 
-use std::fs;
+use std::ffi::CString;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
 use nix::sys::resource::{Usage, UsageWho, getrusage};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -34,7 +36,9 @@ const EXIT_POLL: Duration = Duration::from_millis(5);
 /// A running target; killed if dropped before it was waited for.
 #[derive(Debug)]
 pub(crate) struct Target {
-    child: Child,
+    pid: Pid,
+    /// It has ended and was waited for: the number may be another's.
+    reaped: bool,
     /// Children this process had before.
     others: Vec<Pid>,
     /// What earlier children of this process used. Not zero even for the first target: a shell that replaces
@@ -49,6 +53,8 @@ pub(crate) struct Outcome {
     pub(crate) user_s: f64,
     /// CPU seconds in the kernel.
     pub(crate) system_s: f64,
+    /// The kernel's account lacks processes that nobody waits for: this is what was seen of them while they lived.
+    pub(crate) cpu_at_least: bool,
     /// Highest resident size seen, summed over the target and its children, KiB; `None` if it was too quick to be
     /// looked at.
     pub(crate) peak_rss_kib: Option<u64>,
@@ -69,24 +75,35 @@ pub(crate) struct Outcome {
 }
 
 impl Target {
-    /// Starts `argv` with `stdin`, an empty environment and no other descriptors but stderr (stdout is
-    /// /dev/null, as a daemon's).
+    /// Starts `argv` with `stdin`, an empty environment, no signal held back and no other descriptors but stderr (stdout is
+    /// /dev/null, as a daemon's). In a process group of its own: Ctrl-C ends the load, and the target drains as at any end
+    /// of its stdin.
     ///
     /// # Errors
     /// If there is no such program or it cannot be started.
     pub(crate) fn spawn(argv: &[String], stdin: OwnedFd) -> io::Result<Self> {
-        let (program, args) =
-            argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
+        let words: Vec<CString> = argv.iter().map(|word| CString::new(&**word)).collect::<Result<_, _>>()?;
+        let program =
+            words.first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
         let before = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         let others = family::children(Pid::this());
-        let child = Command::new(program)
-            .args(args)
-            .env_clear()
-            .stdin(Stdio::from(stdin))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        Ok(Self { child, others, before })
+        let mut files = PosixSpawnFileActions::init()?;
+        files.add_dup2(stdin.as_raw_fd(), 0)?;
+        let nothing = File::options().write(true).open("/dev/null")?;
+        files.add_dup2(nothing.as_raw_fd(), 1)?;
+        // Not std's Command: what this process holds back to ask for (Signals) its children would not hear either.
+        let mut attributes = PosixSpawnAttr::init()?;
+        attributes.set_flags(
+            PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
+                | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
+                | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
+        )?;
+        attributes.set_pgroup(Pid::from_raw(0))?;
+        attributes.set_sigmask(&SigSet::empty())?;
+        // Rust's own start has this process ignore it.
+        attributes.set_sigdefault(&[Signal::SIGPIPE].into_iter().collect())?;
+        let pid = posix_spawnp::<_, CString>(program, &files, &attributes, &words, &[])?;
+        Ok(Self { pid, reaped: false, others, before })
     }
 
     /// A watcher of the target and its children for another thread to poll.
@@ -96,11 +113,11 @@ impl Target {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        self.pid
     }
 
-    /// Waits until the target exits, at most `timeout`, then kills it. Its stdin must be closed by now. What it leaves
-    /// behind has `grace` more.
+    /// Waits until the target exits, at most `timeout` or until `give_up` says so, then kills it. Its stdin must be closed
+    /// by now. What it leaves behind has `grace` more.
     ///
     /// # Errors
     /// If the operating system refuses to say.
@@ -110,27 +127,31 @@ impl Target {
         timeout: Duration,
         grace: Duration,
         clock: &Clock,
+        give_up: &dyn Fn() -> bool,
     ) -> io::Result<Outcome> {
         let deadline = clock.now().saturating_add(nanoseconds(timeout));
         let mut killed = false;
-        let status = loop {
+        let exit_code = loop {
             watcher.look(clock);
-            if let Some(status) = self.child.try_wait()? {
-                break status;
+            if let Some(code) = self.try_wait(Some(WaitPidFlag::WNOHANG))? {
+                break code;
             }
-            if clock.now() >= deadline {
+            if !killed && (clock.now() >= deadline || give_up()) {
                 killed = true;
-                self.child.kill()?;
-                break self.child.wait()?;
+                kill(self.pid, Signal::SIGKILL)?;
             }
             std::thread::sleep(EXIT_POLL);
         };
-        let left_behind = reap(&mut watcher, grace, clock);
+        let left_behind = reap(&mut watcher, grace, clock, give_up);
         // The target and what it left to us are the only children since `before`.
         let (usage, before) = (getrusage(UsageWho::RUSAGE_CHILDREN)?, self.before);
+        let user_s = user_seconds(&usage) - user_seconds(&before);
+        let system_s = system_seconds(&usage) - system_seconds(&before);
+        let (user_s, system_s, short) = at_least(user_s, system_s, watcher.cpu_seconds());
         Ok(Outcome {
-            user_s: user_seconds(&usage) - user_seconds(&before),
-            system_s: system_seconds(&usage) - system_seconds(&before),
+            user_s,
+            system_s,
+            cpu_at_least: short || watcher.has_unbilled(),
             peak_rss_kib: watcher.peak_rss_kib(),
             processes: watcher.processes(),
             left_behind,
@@ -138,18 +159,45 @@ impl Target {
             voluntary_switches: usage.voluntary_context_switches() - before.voluntary_context_switches(),
             involuntary_switches: usage.involuntary_context_switches()
                 - before.involuntary_context_switches(),
-            exit_code: exit_code(status),
+            exit_code: Some(exit_code),
             killed,
         })
     }
 }
 
+impl Target {
+    /// The exit code, or 128 + signal, once it has ended.
+    fn try_wait(&mut self, flags: Option<WaitPidFlag>) -> io::Result<Option<i32>> {
+        let code = match waitpid(self.pid, flags) {
+            Ok(WaitStatus::Exited(_, code)) => code,
+            Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
+            Ok(_) | Err(Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        self.reaped = true;
+        Ok(Some(code))
+    }
+}
+
 impl Drop for Target {
     fn drop(&mut self) {
-        // After `wait` the child is reaped and both calls do nothing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !self.reaped {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = self.try_wait(None);
+        }
     }
+}
+
+/// User and system seconds that are no less than what was `seen` of all processes, and whether the account fell short of
+/// that. The two clocks are the same to the microsecond for each process.
+fn at_least(user_s: f64, system_s: f64, seen: f64) -> (f64, f64, bool) {
+    let sum = user_s + system_s;
+    if seen <= sum + 0.01 {
+        return (user_s, system_s, false);
+    }
+    // How the rest was spent nobody has seen: as what is known.
+    let user_share = if sum > 0.0 { user_s / sum } else { 1.0 };
+    (seen * user_share, seen * (1.0 - user_share), true)
 }
 
 /// Makes this process the parent of its descendants' orphans, so that they are watched, reaped and accounted for.
@@ -160,9 +208,9 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from)
 }
 
-/// Waits for the orphans of the target, at most `grace`, then kills them. Returns how many had to be.
-fn reap(watcher: &mut Watcher, grace: Duration, clock: &Clock) -> usize {
-    let deadline = clock.now().saturating_add(nanoseconds(grace));
+/// Waits for the orphans of the target, at most `grace` or until `give_up` says so, then kills them. Returns how many had to be.
+fn reap(watcher: &mut Watcher, grace: Duration, clock: &Clock, give_up: &dyn Fn() -> bool) -> usize {
+    let mut deadline = clock.now().saturating_add(nanoseconds(grace));
     let mut killed = 0;
     loop {
         let mut alive = false;
@@ -174,6 +222,9 @@ fn reap(watcher: &mut Watcher, grace: Duration, clock: &Clock) -> usize {
             return killed;
         }
         watcher.look(clock);
+        if give_up() {
+            deadline = 0;
+        }
         if clock.now() >= deadline {
             let tree = watcher.tree();
             killed = killed.max(tree.len());
@@ -215,13 +266,17 @@ fn system_seconds(usage: &Usage) -> f64 {
     Duration::from_micros(usage.system_time().num_microseconds().unsigned_abs()).as_secs_f64()
 }
 
-fn exit_code(status: ExitStatus) -> Option<i32> {
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_seen_is_on_the_bill() {
+        assert_eq!(at_least(1.0, 2.0, 2.5), (1.0, 2.0, false));
+        assert_eq!(at_least(1.0, 3.0, 4.005), (1.0, 3.0, false));
+        assert_eq!(at_least(1.0, 3.0, 8.0), (2.0, 6.0, true));
+        assert_eq!(at_least(0.0, 0.0, 1.0), (1.0, 0.0, true));
+    }
 
     #[test]
     fn waiting_is_not_work() {

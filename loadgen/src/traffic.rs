@@ -10,11 +10,14 @@ use crate::html::{Figure, Page, Tone};
 use crate::ledger::Tally;
 use crate::report::{
     Judgement, Key, Line, Run, latency_figures, latency_head, latency_json, latency_line, latency_of,
-    latency_table, line as table_line, per, per_million, plain_table, reception_charts, round, rounded,
-    share, thousands, us, verdict,
+    latency_table, line as table_line, per, per_million, plain_table, plan_kept, reception_charts, round,
+    rounded, share, thousands, us, verdict,
 };
 use crate::send::Sent;
 use crate::sink::Received;
+
+/// What is said of a run that a signal ended.
+const INTERRUPTED: &str = "a signal ended the run";
 
 /// Everything known at the end.
 pub(crate) struct Traffic {
@@ -32,6 +35,8 @@ pub(crate) struct Arrived {
     pub(crate) received: Received,
     /// Whether messages were judged.
     pub(crate) judged: bool,
+    /// How many different records should come, if that was told.
+    pub(crate) expected: Option<u64>,
     /// CPU seconds of its thread.
     pub(crate) cpu_s: f64,
     /// Time of the first look at it; the fallback for the beginning.
@@ -49,7 +54,13 @@ impl Traffic {
             // A message that broke with its connection may have arrived all the same.
             sent.iter_mut().zip(&sender.streams).for_each(|(seen, &sent)| *seen = sent.max(*seen));
         }
-        Some(ledger.tally(&sent))
+        let mut tally = ledger.tally(&sent);
+        if let Some(expected) = arrived.expected {
+            // Which stream they would have been of nobody knows.
+            tally.lost += expected.saturating_sub(tally.sent);
+            tally.sent = tally.sent.max(expected);
+        }
+        Some(tally)
     }
 
     /// Seconds from the first measured message to the last one.
@@ -57,12 +68,17 @@ impl Traffic {
         let received = self.received.as_ref();
         let first = self.sent.as_ref().map(|sent| sent.warmed.map_or(sent.first_ns, |warmed| warmed.at_ns));
         let first = first.or(received.map(|arrived| arrived.received.first_ns.unwrap_or(arrived.start_ns)));
-        let last = received.and_then(|arrived| arrived.received.last_ns);
+        let last = received.and_then(|arrived| match &self.sent {
+            Some(_) => arrived.received.last_ns,
+            // Alone it counts whatever comes.
+            None => arrived.received.last_any_ns,
+        });
         let last = last.or(self.sent.as_ref().map(|sent| sent.last_ns));
         last.zip(first).map_or(0.0, |(last, first)| last.saturating_sub(first) as f64 / 1e9)
     }
 
-    /// Messages and bytes that arrived, or without a receiver that left; behind a warm-up, those that were judged, or left.
+    /// Messages and bytes that arrived, or without a receiver that left; where a sender of ours was judged, different
+    /// records.
     fn volume(&self) -> (u64, u64) {
         let warmed = self.sent.as_ref().and_then(|sent| Some((sent, sent.warmed?)));
         if let Some((sent, warmed)) = warmed {
@@ -72,6 +88,9 @@ impl Traffic {
             };
         }
         match (&self.received, &self.sent) {
+            (Some(arrived), Some(_)) if arrived.judged => {
+                (arrived.received.ledger.arrived(), arrived.received.bytes)
+            }
             (Some(arrived), _) => (arrived.received.messages, arrived.received.bytes),
             (None, Some(sent)) => (sent.messages, sent.bytes),
             (None, None) => (0, 0),
@@ -86,8 +105,11 @@ impl Traffic {
         let sent = self.sent.as_ref();
         let known =
             sent.and_then(|sent| sent.answers).is_none_or(|answers| answers.refused + answers.open == 0);
-        let broken = sent.is_some_and(|sent| !sent.troubles.is_empty() || sent.refused > 0);
-        if broken || !(allow_loss || clean && known) {
+        let broken =
+            sent.is_some_and(|sent| !sent.troubles.is_empty() || sent.refused > 0 || sent.interrupted);
+        // A run of nothing proves nothing; a receiver that nobody has sent anything has no fault.
+        let nothing = sent.is_some_and(|sent| sent.messages == 0);
+        if broken || nothing || !(allow_loss || clean && known) {
             Judgement::Faulty
         } else if sent.is_some_and(|sent| sent.scheduled && !sent.keeper.kept()) {
             Judgement::PlanNotKept
@@ -195,6 +217,14 @@ impl Traffic {
         if received.tls_errors > 0 {
             line(out, "tls", &format!("{} connections ended without close_notify", received.tls_errors));
         }
+        if received.ahead > 0 {
+            let text = format!(
+                "{} messages came before their mark says they were written: the sender's clock is ahead of this one, \
+                 and the latencies are too short",
+                received.ahead
+            );
+            line(out, "CLOCKS", &text);
+        }
         if let Some(drops) = received.socket_drops.filter(|&drops| drops > 0) {
             line(out, "sink drops", &format!("{drops} datagrams dropped at the sink's own socket"));
         }
@@ -240,6 +270,7 @@ impl Traffic {
                 "framing_errors": received.framing_errors,
                 "tls_errors": received.tls_errors,
                 "socket_drops": received.socket_drops,
+                "ahead": received.ahead,
                 "cpu_s": round(*cpu_s, 6),
                 "cpu_s_per_million": per_million(*cpu_s, received.messages).map(|cost| round(cost, 6)),
             })),
@@ -341,12 +372,17 @@ impl Run for Traffic {
             );
             verdicts.push((Tone::Doubt, text));
         }
+        if let Some(sent) = self.sent.as_ref().filter(|sent| sent.interrupted) {
+            let after = thousands(sent.messages);
+            verdicts.push((Tone::Bad, format!("Stopped after {after} messages: {INTERRUPTED}.")));
+        }
+        verdicts.extend(self.sent.iter().filter_map(said_by_the_receiver).map(|text| (Tone::Bad, text)));
         verdicts.push(match self.tally() {
             Some(tally) => verdict(&tally),
             None => {
                 let text =
                     format!("{} messages; nobody here judged what arrived.", thousands(self.volume().0));
-                (Tone::Good, text)
+                (if self.judge(false) == Judgement::Faulty { Tone::Doubt } else { Tone::Good }, text)
             }
         });
         let figure =
@@ -393,6 +429,21 @@ impl Run for Traffic {
     }
 }
 
+/// What the receiver said, or the network in its place, that is a fault.
+fn said_by_the_receiver(sent: &Sent) -> Option<String> {
+    let answers = sent.answers.unwrap_or_default();
+    let told: Vec<String> = [
+        (sent.refused, "datagrams came back: nobody listens there"),
+        (answers.refused, "messages were refused"),
+        (answers.open, "messages were never answered"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{} {what}", thousands(count)))
+    .collect();
+    (!told.is_empty()).then(|| format!("Of {} sent: {}.", thousands(sent.messages), told.join(", ")))
+}
+
 fn cpu(seconds: f64, messages: u64) -> String {
     let each = per_million(seconds, messages).map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
     format!("{seconds:.2} s CPU, {each} s per million messages")
@@ -414,7 +465,7 @@ fn sender_lines(out: &mut Vec<Line>, sent: &Sent) {
     line(out, "", &text);
     let plan = match (sent.scheduled, sent.keeper.kept()) {
         (false, _) => "no schedule: as fast as the receiver takes".to_owned(),
-        (true, true) => format!("plan kept, worst own lag {:.0} us", us(sent.keeper.worst_ns())),
+        (true, true) => plan_kept(&sent.keeper),
         (true, false) => format!(
             "PLAN NOT KEPT: {} of {} messages left late, worst own lag {:.0} us; this run says nothing",
             sent.keeper.late(),
@@ -434,6 +485,9 @@ fn sender_lines(out: &mut Vec<Line>, sent: &Sent) {
             sent.refused
         );
         line(out, "REFUSED", &text);
+    }
+    if sent.interrupted {
+        line(out, "STOPPED", &format!("after {} messages: {INTERRUPTED}", sent.messages));
     }
     for (stream, trouble) in &sent.troubles {
         line(out, "BROKEN", &format!("connection {stream}: {trouble}"));
@@ -458,6 +512,7 @@ fn sender_json(sent: &Sent) -> Value {
         "answered": sent.answers.map(|answers| answers.taken),
         "answered_no": sent.answers.map(|answers| answers.refused),
         "unanswered": sent.answers.map(|answers| answers.open),
+        "stopped": sent.interrupted.then_some(INTERRUPTED),
         "troubles": sent.troubles.iter().map(|(stream, text)| json!([stream, text])).collect::<Vec<_>>(),
     })
 }

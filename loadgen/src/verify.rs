@@ -6,8 +6,8 @@
 //! missed, and the account says so.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::cli::VerifyArgs;
 use crate::corpus::{Corpus, Expected, STREAMS, Verdict};
 use crate::ledger::{Ledger, Tally};
+use crate::outputs;
 use crate::plan::Plan;
 use crate::session::{EXIT_FAULTY, Failure, build_corpus};
 
@@ -31,6 +32,7 @@ const SUSPICIOUS: u64 = 10;
 /// # Errors
 /// If a file cannot be read or written, or options contradict each other.
 pub(crate) fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
+    outputs::check([args.json.as_deref()])?;
     let Corpus { mut expected, .. } = build_corpus(&args.corpus)?;
     expected.expect_lines();
     expected.expect_streams(STREAMS);
@@ -45,12 +47,9 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
         }
     }
     let account = desk.close(total);
-    if let Some(path) = &args.json {
-        let files: Vec<String> = args.files.iter().map(|path| path.display().to_string()).collect();
-        let text = format!("{:#}\n", account.json(&files));
-        fs::write(path, text).map_err(Failure::when(format!("writing {}", path.display())))?;
-    }
-    io::stdout().write_all(account.table().as_bytes()).map_err(Failure::when("writing the account"))?;
+    let files: Vec<String> = args.files.iter().map(|path| path.display().to_string()).collect();
+    let json = args.json.as_deref().map(|path| (path, format!("{:#}\n", account.json(&files))));
+    outputs::write_account(&account.table(), json)?;
     let well = account.is_clean() || (args.allow_loss && account.tally.received > 0);
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULTY) })
 }
@@ -104,6 +103,7 @@ impl Desk {
     /// Closes the account; `total` records were sent, if that is known.
     fn close(self, total: Option<u64>) -> Account {
         let mut ends = self.ledger.ends();
+        let streams = ends.iter().filter(|end| **end > 0).count();
         if let (Some(total), 0 | 1) = (total, ends.len()) {
             ends = vec![total];
         }
@@ -113,7 +113,7 @@ impl Desk {
             tally.lost += total.saturating_sub(tally.sent);
             tally.sent = tally.sent.max(total);
         }
-        Account { tally, streams: ends.len(), total, lines: self.lines, bytes: self.bytes }
+        Account { tally, streams, total, lines: self.lines, bytes: self.bytes }
     }
 }
 
@@ -273,6 +273,7 @@ mod tests {
         let file = lines(&[3, 0, 7], 100, "", "");
         let known = account(&file, Some(310));
         assert_eq!((known.tally.sent, known.tally.lost, known.tally.reordered), (310, 10, 0));
+        assert_eq!(known.streams, 3, "and not as many as their numbers go up to");
         let guessed = account(&file, None);
         assert!(guessed.is_clean(), "{}", guessed.table());
         assert_eq!(guessed.tally.sent, 300);

@@ -80,6 +80,13 @@ fn cpu_of(pid: Pid) -> Option<Cpu> {
     })
 }
 
+/// CPU time of the children that a process has waited for, and of those that these had, to the clock tick; in ns.
+pub(crate) fn waited_ns(pid: u32) -> Option<u64> {
+    let [_, _, user, system] = ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
+    Some((user + system) * (1_000_000_000 / per_second))
+}
+
 /// `utime stime cutime cstime` in the text of `/proc/PID/stat`.
 fn ticks(stat: &str) -> Option<[u64; 4]> {
     // The name in parentheses may hold anything; the numbers behind it are fields 3 and on.

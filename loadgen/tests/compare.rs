@@ -175,17 +175,19 @@ fn who_is_not_there_is_listed_with_the_reason() {
 }
 
 #[test]
-fn a_comparison_that_is_ended_takes_its_run_with_it() {
+fn a_comparison_that_is_ended_takes_its_run_with_it_and_tells_what_it_has() {
     let directory = tempfile::tempdir().unwrap();
+    let temporary = directory.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
     let (script, pid) = (directory.path().join("script"), directory.path().join("pid"));
     fs::write(&script, format!("echo $PPID >'{0}.new'; mv '{0}.new' '{0}'; exec cat\n", pid.display()))
         .unwrap();
     let with = format!("slow=/bin/sh {}", script.display());
     // At ten records a second: for hours, if nobody ends it.
-    let mut all = Command::new(LOADGEN)
+    let all = Command::new(LOADGEN)
         .args(["compare", "--only", "nobody", "--rate", "10", "--with", &with])
-        .env("TMPDIR", directory.path())
-        .stdout(Stdio::null())
+        .env("TMPDIR", &temporary)
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -198,8 +200,12 @@ fn a_comparison_that_is_ended_takes_its_run_with_it() {
     };
     let started = wait_until(&|| pid.exists());
     kill(Pid::from_raw(all.id().cast_signed()), Signal::SIGTERM).unwrap();
-    all.wait().unwrap();
+    let output = all.wait_with_output().unwrap();
     assert!(started, "no run");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(143), "{text}");
+    assert!(text.contains("INTERRUPTED: 0 of 3 runs were made") && text.contains("slow"), "{text}");
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "nothing is left in the temporary directory");
     let run = fs::read_to_string(&pid).unwrap();
     let run = Path::new("/proc").join(run.trim());
     // Its name: the number may be another's by now.

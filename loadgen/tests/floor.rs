@@ -287,3 +287,15 @@ fn what_cannot_be_run_is_exit_code_2() {
         assert!(!output.stderr.is_empty());
     }
 }
+
+#[test]
+fn a_time_that_cannot_be_is_no_whole_record() {
+    // The first digit of the time at which it was due.
+    let (code, report) = through("sed -E '100s/( lg=.{14}\\.)1/\\17/'", &[]);
+    assert_eq!(
+        (code, &report["torn"], &report["received"]),
+        (Some(1), &1.into(), &4999.into()),
+        "{report:#}"
+    );
+    assert_eq!(report["lost"], 0);
+}

@@ -183,3 +183,106 @@ fn without_a_sink_there_is_no_histogram_to_write() {
     assert_eq!(json["timeline"]["arrived"], Value::Null);
     assert!(files.text("html").contains("no receiver"));
 }
+
+#[test]
+fn a_file_that_cannot_be_written_is_found_before_the_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mark, bad) = (directory.path().join("mark"), directory.path().join("no/such/folder"));
+    let (bad, script) = (bad.to_str().unwrap(), format!(": >{}; exec cat", mark.display()));
+    let target = ["--", "/bin/sh", "-c", &script];
+    for args in [
+        [&["--to", "none", "--json", bad], &target[..]].concat(),
+        [&["--to", "none", "--html", bad], &target[..]].concat(),
+        [&["--hgrm", bad], &target[..]].concat(),
+        [&["--hlog", "/"], &target[..]].concat(),
+        vec!["send", "--html", bad],
+        vec!["sink", "--write", bad],
+        vec!["sink", "--json", bad],
+        vec!["verify", "--json", bad, "/dev/null"],
+        vec!["kernel", "--json", bad],
+        vec!["compare", "--only", "floor", "--count", "1", "--json", bad],
+        vec!["compare", "--only", "floor", "--count", "1", "--html", bad],
+    ] {
+        let output = Command::new(LOADGEN).args(&args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains("(tried before the run)") && said.lines().count() == 1, "{args:?}: {said}");
+        assert!(!mark.exists(), "the run was made: {args:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_end_takes_neither_the_table_nor_the_other_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let html = directory.path().join("html");
+    let output = Command::new(LOADGEN)
+        .args(["floor", "--count", "100", "--settle", "0", "--json", "/dev/full", "--html"])
+        .arg(&html)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("writing /dev/full"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("received     100\n"), "{output:?}");
+    assert!(html.exists());
+}
+
+#[test]
+fn a_program_that_ends_badly_is_no_success() {
+    let relay = format!("{LOADGEN} floor-child --to \"$0\"");
+    for (end, with_loss_allowed) in [("exit 75", 0), ("kill -SEGV $$", 1)] {
+        let script = format!("{relay}; {end}");
+        let target = ["--", "/bin/sh", "-c", &script, "{to}"];
+        let files = Files::of(&[&["--count", "1000"], &target[..]].concat());
+        let json = files.json();
+        assert_eq!((&json["received"], &json["lost"]), (&1000.into(), &0.into()), "{json:#}");
+        assert_eq!(files.output.status.code(), Some(1), "{end}: {json:#}");
+        assert!(String::from_utf8_lossy(&files.output.stdout).contains("EXIT CODE"), "{end}");
+        assert!(files.text("html").contains("ended with exit code"), "{end}");
+        let files = Files::of(&[&["--count", "1000", "--allow-loss"], &target[..]].concat());
+        assert_eq!(files.output.status.code(), Some(with_loss_allowed), "{end}");
+    }
+    // Where nobody receives, its exit code is all that there is.
+    let files =
+        Files::of(&["--to", "none", "--count", "1000", "--", "/bin/sh", "-c", "cat >/dev/null; exit 1"]);
+    assert_eq!(files.output.status.code(), Some(1));
+}
+
+#[test]
+fn a_run_of_nothing_is_no_success() {
+    for args in [
+        &["floor", "--count", "0"][..],
+        &["floor", "--duration", "0"],
+        &["floor", "--rate", "10", "--duration", "0s"],
+        &["send", "--count", "0"],
+        &["send", "--duration", "0"],
+        &["kernel", "--count", "0"],
+        &["kernel", "--duration", "0"],
+    ] {
+        let output = Command::new(LOADGEN).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("nothing would be sent"), "{args:?}");
+    }
+    // Lines enough, but none that must arrive.
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace");
+    fs::write(&trace, "type=EOE msg=audit(1.000:1): \n").unwrap();
+    let files = Files::of(&["floor", "--trace", trace.to_str().unwrap()]);
+    assert_eq!(files.output.status.code(), Some(1));
+    assert!(files.text("html").contains("Nothing was sent."));
+}
+
+#[test]
+fn children_that_nobody_waits_for_are_on_the_bill_as_far_as_they_were_seen() {
+    // The relay is the parent of what the shell has started, and ignores SIGCHLD: the kernel tells nobody what that used.
+    let busy = "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done";
+    let script =
+        format!("/bin/sh -c '{busy}' & exec /usr/bin/env --ignore-signal=CHLD {LOADGEN} floor-child --to $0");
+    let files = Files::of(&["--rate", "250", "--count", "1000", "--", "/bin/sh", "-c", &script, "{to}"]);
+    let json = files.json();
+    assert_eq!(json["received"], 1000, "{json:#}");
+    assert_eq!(json["target"]["cpu_at_least"], true, "{}", json["target"]);
+    assert!(json["target"]["cpu_s"].as_f64().unwrap() > 0.1, "{}", json["target"]);
+    assert!(String::from_utf8_lossy(&files.output.stdout).contains("AT LEAST"));
+    let files = Files::of(&["floor", "--count", "1000"]);
+    assert_eq!(files.json()["target"]["cpu_at_least"], false);
+}

@@ -334,9 +334,18 @@ fn unanswered_messages_are_lost() {
         // The rest is read and never answered.
         stream.read_to_end(&mut line).unwrap();
     });
-    let (code, report, _) = send(&["--to", &url, "--count", "150", "--window", "128", "--timeout", "1s"]);
+    let directory = tempfile::tempdir().unwrap();
+    let html = directory.path().join("html");
+    let args = ["--to", &url, "--count", "150", "--window", "128", "--timeout", "1s", "--html"];
+    let (code, report, _) = send(&[&args[..], &[html.to_str().unwrap()]].concat());
     server.join().unwrap();
     assert_eq!(code, Some(1));
+    let page = fs::read_to_string(html).unwrap();
+    assert!(
+        page.contains("Of 150 sent: 20 messages were refused, 80 messages were never answered."),
+        "{page}"
+    );
+    assert!(!page.contains("class=\"verdict good\""), "{page}");
     let expected = [
         ("/sent", 150),
         ("/received", 50),
@@ -506,4 +515,72 @@ fn a_warm_up_that_says_nothing_is_refused() {
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(word), "{said}");
     }
+}
+
+#[test]
+fn a_sink_that_got_fewer_than_it_expects_has_lost_the_rest() {
+    let sink = Sink::start("tcp", &["--expect", "100"]);
+    let (code, sent, _) = send(&["--to", &sink.url, "--count", "60", "--linger", "20s"]);
+    assert_eq!((code, &sent["sent"]), (Some(0), &60.into()));
+    sink.signal(Signal::SIGTERM);
+    let (code, seen) = sink.report();
+    assert_eq!(code, Some(1), "{seen:#}");
+    assert_counts(&seen, &[("/received", 60), ("/lost", 40)]);
+}
+
+#[test]
+fn a_sinks_rate_is_that_of_what_its_seconds_cover() {
+    let sink = Sink::start("tcp", &[]);
+    let mut stream = TcpStream::connect(sink.url.strip_prefix("tcp://").unwrap()).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.write_all(b"<13>hello\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stream.write_all(b"<13>world\n").unwrap();
+    drop(stream);
+    // Once a second client is served, so was the first.
+    let (code, ..) = send(&["--to", &sink.url, "--count", "2", "--linger", "20s"]);
+    assert_eq!(code, Some(0));
+    sink.signal(Signal::SIGTERM);
+    let (_, seen) = sink.report();
+    assert_counts(&seen, &[("/received", 2), ("/unmarked", 2)]);
+    let [rate, seconds] = ["rate", "seconds"].map(|key| seen[key].as_f64().unwrap());
+    assert!(seconds > 0.0 && (rate * seconds - 4.0).abs() < 0.5, "{seen:#}");
+
+    let sink = Sink::start("udp", &[]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(sink.url.strip_prefix("udp://").unwrap()).unwrap();
+    socket.send(b"<13>hello").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    socket.send(b"<13>world").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    sink.signal(Signal::SIGTERM);
+    let (_, seen) = sink.report();
+    // None of ours at all: what came has a rate all the same.
+    assert_counts(&seen, &[("/unmarked", 2)]);
+    assert!(seen["seconds"].as_f64().unwrap() > 0.0 && seen["rate"].as_f64().unwrap() > 0.0, "{seen:#}");
+}
+
+#[test]
+fn a_sender_whose_clock_is_ahead_is_told_of() {
+    let sink = Sink::start("tcp", &["--expect", "200"]);
+    // Due, says every mark, centuries from now.
+    let script = format!("sed -E 's/( lg=.{{14}}\\.)1/\\17/' | exec {LOADGEN} floor-child --to {}", sink.url);
+    let output = Command::new(LOADGEN)
+        .args(["--to", "none", "--count", "200", "--settle", "0", "--", "/bin/sh", "-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let (_, seen) = sink.report();
+    assert_counts(&seen, &[("/received", 200), ("/sink/ahead", 200)]);
+}
+
+#[test]
+fn a_sink_that_is_ended_takes_what_has_arrived() {
+    // It does nothing until all is in its socket and it was told to end.
+    let sink = Sink::start("tcp", &["--stall", "0s:3s", "--linger", "20s"]);
+    let (code, sent, said) = send(&["--to", &sink.url, "--count", "20000", "--linger", "0"]);
+    assert_eq!((code, &sent["sent"]), (Some(0), &20_000.into()), "{said}");
+    sink.signal(Signal::SIGTERM);
+    let (code, seen) = sink.report();
+    assert_eq!((code, &seen["received"]), (Some(0), &20_000.into()), "{seen:#}");
 }

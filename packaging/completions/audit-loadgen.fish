@@ -70,7 +70,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l hgrm -d 'Al
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l hlog -d 'Also write the latencies (ns) as an HdrHistogram interval log, V2 compressed' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l eoe -d 'End events with EOE lines (written, not expected to arrive)'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l bare -d 'Messages come without PRI: from a program that passes the lines on as they are'
-complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn'
+complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn, or the program\'s exit code is not 0'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -s V -l version -d 'Print version'
 complete -c audit-loadgen -n "__fish_audit_loadgen_needs_command" -a "run" -d 'Drive a program (the default)'
@@ -127,7 +127,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l hgrm
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l hlog -d 'Also write the latencies (ns) as an HdrHistogram interval log, V2 compressed' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l eoe -d 'End events with EOE lines (written, not expected to arrive)'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l bare -d 'Messages come without PRI: from a program that passes the lines on as they are'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn, or the program\'s exit code is not 0'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l to -d 'Built-in receiver' -r -f -a "unix\t'Unix datagram socket, as /dev/log'
 unix-stream\t'Unix stream socket'
@@ -175,7 +175,7 @@ complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l hg
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l hlog -d 'Also write the latencies (ns) as an HdrHistogram interval log, V2 compressed' -r -F
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l eoe -d 'End events with EOE lines (written, not expected to arrive)'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l bare -d 'Messages come without PRI: from a program that passes the lines on as they are'
-complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn'
+complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -l allow-loss -d 'Exit 0 although records were lost, duplicated, reordered or torn, or the program\'s exit code is not 0'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand floor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand verify" -l count -d 'Records that must have arrived, `sent` in the run\'s report [default: the highest number found, plus one, or all of --trace]' -r
 complete -c audit-loadgen -n "__fish_audit_loadgen_using_subcommand verify" -l form -d 'What auditd writes' -r -f -a "text\t'`format = string`: one line per record'

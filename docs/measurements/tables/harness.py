@@ -57,6 +57,8 @@ class Harness:
         status = self.run(name, command, timeout)
         if status not in (0, 1, 3):
             self.failures.append(f"{name}: exit code {status}, see {name}.txt")
+            # What was cut short has a report, too, but no figures for a table.
+            return Report({})
         try:
             with open(file) as text:
                 return Report(json.load(text))

@@ -66,11 +66,10 @@ fn verdict(ranked: &[&Entry], to: Transport) -> Option<(Tone, String)> {
     let cost = cost_of(ranked, RELAY)?;
     let faults: Option<u64> =
         ["/lost", "/duplicated", "/torn"].iter().map(|pointer| relay.sum(pointer)).sum();
-    let ratios: Vec<f64> = ranked
-        .iter()
-        .filter(|entry| kind(entry) == Kind::Other)
-        .filter_map(|entry| Some(entry.cpu()?.median / cost))
-        .collect();
+    // What a program spends that fails or loses records is no price of the work.
+    let (able, failed): (Vec<&&Entry>, Vec<&&Entry>) =
+        ranked.iter().filter(|entry| kind(entry) == Kind::Other).partition(|entry| entry.did_its_work());
+    let ratios: Vec<f64> = able.into_iter().filter_map(|entry| Some(entry.cpu()?.median / cost)).collect();
     let to = name_of(to);
     let others = if ratios.is_empty() {
         String::new()
@@ -78,6 +77,10 @@ fn verdict(ranked: &[&Entry], to: Transport) -> Option<(Tone, String)> {
         let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let high = ratios.iter().copied().fold(0.0, f64::max);
         format!(" The others spend {low:.1} to {high:.1} times its CPU time.")
+    };
+    let others = match failed.len() {
+        0 => others,
+        failed => format!("{others} Not counted: {failed} that failed or lost records, see below."),
     };
     Some(match faults {
         Some(0) if relay.remarks().is_empty() => {
@@ -199,7 +202,8 @@ fn faults(entry: &Entry) -> String {
     if entry.sum("/lost").is_none() {
         return "–".to_owned();
     }
-    let counts = [("/lost", "lost"), ("/duplicated", "repeated"), ("/torn", "torn")];
+    let counts =
+        [("/lost", "lost"), ("/duplicated", "repeated"), ("/torn", "torn"), ("/reordered", "out of order")];
     let counts: Vec<String> = counts
         .into_iter()
         .filter_map(|(pointer, name)| Some((entry.sum(pointer).filter(|count| *count > 0)?, name)))
@@ -219,15 +223,25 @@ mod tests {
 
     #[test]
     fn the_verdict_is_the_relays() {
-        let peers = || vec![entry("peer", &[10.0], 0), entry(FLOOR, &[0.4], 0)];
-        let mut well = entry(RELAY, &[0.5], 0);
-        if let Ok(report) = &mut well.runs[0] {
-            report["torn"] = 0.into();
-        }
+        let whole = |name: &str, cost| {
+            let mut whole = entry(name, &[cost], 0);
+            if let Ok(report) = &mut whole.runs[0] {
+                report["torn"] = 0.into();
+            }
+            whole
+        };
+        let peers = || vec![whole("peer", 10.0), entry(FLOOR, &[0.4], 0)];
+        let well = whole(RELAY, 0.5);
         let html = page(&[peers(), vec![well]].concat(), false);
         assert!(html.contains("tore no record. The others spend 20.0 to 20.0 times"), "{html}");
         let html = page(&[peers(), vec![entry(RELAY, &[0.5], 2)]].concat(), false);
         assert!(html.contains("tore 3 records, see below."), "{html}");
+        // Dear or cheap, one that fails is no measure.
+        let html = page(&[peers(), vec![whole(RELAY, 0.5), entry("lossy", &[900.0], 5)]].concat(), false);
+        assert!(
+            html.contains("20.0 to 20.0 times its CPU time. Not counted: 1 that failed or lost records"),
+            "{html}"
+        );
         let mut failed = entry(RELAY, &[0.5], 0);
         failed.runs.push(Err("gone".to_owned()));
         let html = page(&[peers(), vec![failed]].concat(), false);

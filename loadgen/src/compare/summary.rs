@@ -31,9 +31,24 @@ impl Entry {
         self.runs.iter().flatten()
     }
 
+    /// Those of rounds in which it took all records: what one that went away or was stuck spent, and how fast it was, is
+    /// that of another task.
+    fn figures(&self) -> impl Iterator<Item = &Value> {
+        self.reports().filter(|report| report["generator"]["stopped"].is_null())
+    }
+
     /// A figure, by its place in the report.
     pub(super) fn spread(&self, pointer: &str) -> Option<Spread> {
-        Spread::of(self.reports().filter_map(|report| report.pointer(pointer)?.as_f64()).collect())
+        Spread::of(self.figures().filter_map(|report| report.pointer(pointer)?.as_f64()).collect())
+    }
+
+    /// Whether it took all records in every round, ended by itself, and lost or tore none that anybody has missed.
+    pub(super) fn did_its_work(&self) -> bool {
+        let bad = |report: &Value| {
+            ["/lost", "/torn"].iter().any(|pointer| report.pointer(pointer).and_then(Value::as_u64) > Some(0))
+                || report["target"]["killed"] == true
+        };
+        self.figures().count() == self.runs.len() && !self.reports().any(bad)
     }
 
     /// CPU seconds per million records.
@@ -44,7 +59,7 @@ impl Entry {
     /// The latencies of the round whose p99 is the median: `1 / (1 - quantile)` and microseconds.
     pub(super) fn curve(&self) -> Option<Vec<(f64, f64)>> {
         let mut reports: Vec<&Value> =
-            self.reports().filter(|report| report["latency_us"]["p99"].is_number()).collect();
+            self.figures().filter(|report| report["latency_us"]["p99"].is_number()).collect();
         let p99 = |report: &Value| report["latency_us"]["p99"].as_f64().unwrap_or(f64::INFINITY);
         reports.sort_by(|a, b| p99(a).total_cmp(&p99(b)));
         let points = reports.get(reports.len() / 2)?["curve_us"].as_array()?;
@@ -80,11 +95,17 @@ impl Entry {
                 (_, code) if *code != 0 => say(format!("exit code {code}")),
                 _ => {}
             }
+            if report["target"]["cpu_at_least"] == true {
+                say("its CPU time is at least that: it ignores SIGCHLD, so some children are in nobody's account".to_owned());
+            }
             if let Some(stopped) = report["generator"]["stopped"].as_str() {
-                say(stopped.to_owned());
+                say(format!("{stopped}: that round gives no figures"));
             }
             if report["generator"]["scheduled"] == true && report["generator"]["kept_plan"] == false {
                 say("the generator did not keep its plan: latencies say nothing".to_owned());
+            }
+            if let Some(reordered) = report["reordered"].as_u64().filter(|count| *count > 0) {
+                say(format!("{reordered} records out of order in a round"));
             }
             let drops = report["sink"]["socket_drops"].as_u64().unwrap_or(0);
             if drops > 0 {
@@ -255,6 +276,32 @@ pub(super) mod tests {
         for words in ["did not run: no socket", "exit code 3", "did not keep its plan"] {
             assert!(table.contains(words), "{table}");
         }
+    }
+
+    #[test]
+    fn a_round_that_was_not_ended_gives_no_figures() {
+        let mut left = entry("peer", &[2.0, 0.01, 4.0], 0);
+        if let Ok(report) = &mut left.runs[1] {
+            report["generator"]["stopped"] = "the target closed its stdin".into();
+            report["lost"] = 1000.into();
+            report["reordered"] = 7.into();
+        }
+        let told = left.json();
+        assert_eq!(told["cpu_s_per_million"], json!({ "median": 3.0, "min": 2.0, "max": 4.0 }));
+        assert_eq!(told["lost"], 1000, "what it lost is lost all the same");
+        let remarks = told["remarks"].to_string();
+        for words in ["closed its stdin: that round gives no figures", "7 records out of order"] {
+            assert!(remarks.contains(words), "{remarks}");
+        }
+        assert!(!left.did_its_work());
+        assert!(!entry("peer", &[1.0], 3).did_its_work());
+        let mut whole = entry("peer", &[1.0], 0);
+        if let Ok(report) = &mut whole.runs[0] {
+            report["torn"] = 0.into();
+        }
+        assert!(whole.did_its_work());
+        whole.runs.push(Err("gone".to_owned()));
+        assert!(!whole.did_its_work());
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::find::{Contestant, Start, System};
@@ -17,8 +20,11 @@ use super::peers::{DRAIN, ENTER};
 use crate::cli::CompareArgs;
 use crate::drive::FeedKind;
 use crate::session::EXIT_CANNOT_RUN;
+use crate::signals::Signals;
 use crate::sink::Transport;
 
+/// How often it is looked whether a run is over.
+const LOOK: Duration = Duration::from_millis(50);
 /// A peer has this long to send what it has queued, and to end.
 const TIMEOUT: &str = "180s";
 
@@ -26,7 +32,12 @@ const TIMEOUT: &str = "180s";
 ///
 /// # Errors
 /// With the reason, if there is no report.
-pub(super) fn run(contestant: &Contestant, args: &CompareArgs, own: &Path) -> Result<Value, String> {
+pub(super) fn run(
+    contestant: &Contestant,
+    args: &CompareArgs,
+    own: &Path,
+    signals: &Signals,
+) -> Result<Value, String> {
     let folder = Folder::new().map_err(|error| format!("making a folder for the run: {error}"))?;
     let target =
         command(contestant, &folder.0).map_err(|error| format!("writing the configuration: {error}"))?;
@@ -50,7 +61,16 @@ pub(super) fn run(contestant: &Contestant, args: &CompareArgs, own: &Path) -> Re
         run.arg("--sink-path").arg(folder.0.join("log"));
     }
     run.arg("--").args(target).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-    let status = run.status().map_err(|error| format!("starting {}: {error}", own.display()))?;
+    let mut run = run.spawn().map_err(|error| format!("starting {}: {error}", own.display()))?;
+    let status = loop {
+        if let Some(status) = run.try_wait().map_err(|error| error.to_string())? {
+            break status;
+        }
+        if signals.wait(LOOK) {
+            // It has a parent to end with, and does so at once.
+            let _ = kill(Pid::from_raw(run.id().cast_signed()), Signal::SIGTERM);
+        }
+    };
     if status.code().is_none_or(|code| code == i32::from(EXIT_CANNOT_RUN)) {
         let said = fs::read_to_string(&complaints).unwrap_or_default();
         return Err(format!("{status}: {}", said.lines().last().unwrap_or("no reason given")));

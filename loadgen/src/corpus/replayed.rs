@@ -67,9 +67,11 @@ impl Replayed {
             let Some(same) = self.by_text.get(text) else {
                 return Verdict::Torn(None);
             };
-            // Equal lines cannot be told apart: take the first that has not arrived, else call it a duplicate.
-            let open = same.iter().find(|&&n| usize::try_from(n).is_ok_and(|n| !self.arrived[n]));
-            *open.or(same.last()).unwrap_or(&0)
+            // Equal lines cannot be told apart: take the first that has not arrived, else call it a duplicate of one that
+            // was written.
+            let mut written = same.iter().filter(|&&n| n < announced);
+            let open = written.clone().find(|&&n| usize::try_from(n).is_ok_and(|n| !self.arrived[n]));
+            *open.or(written.next_back()).or(same.last()).unwrap_or(&0)
         };
         if sequence >= announced || !(self.in_file || has_priority(message)) {
             return Verdict::Torn(None);

@@ -3,6 +3,8 @@
 //! *Promise:* CPU time is the kernel's own account in nanoseconds (`schedstat` of every thread), from the first look
 //! to the last; nothing is injected into what is watched. auditd is asked for its queue once, after the last look, so
 //! that its answer is not in its bill.
+//! What a plugin's children used that nobody has seen alive, such as commands of a shell, is told by the clock tick once
+//! they were waited for.
 //! *Law:* what cannot be read is absent, not zero. A thread that ends between two looks keeps what it had at the last.
 
 use std::collections::BTreeMap;
@@ -15,6 +17,8 @@ use nix::unistd::Pid;
 
 use super::netlink::{Audit, Status};
 use crate::family;
+use crate::signals::ignores;
+use crate::warm_up::waited_ns;
 
 /// Pause between two looks.
 pub(super) const PERIOD: Duration = Duration::from_millis(100);
@@ -35,6 +39,17 @@ pub(super) struct Process {
     /// Peak of its resident memory, KiB; none for a kernel thread.
     pub(super) max_rss_kib: Option<u64>,
     threads: BTreeMap<u32, Thread>,
+    /// Its parent at the last look.
+    parent: Option<u32>,
+    /// It was not there any more at the last look.
+    gone: bool,
+    /// CPU time of children it has waited for, ns: at the first look and at the last.
+    waited: (u64, u64),
+    /// Of that, what none of the processes seen has used, ns.
+    unseen_ns: u64,
+    /// It ignores SIGCHLD, as auditd leaves it to its plugins, and had children: nobody waits for those, and what they used
+    /// unseen is in no account.
+    pub(super) cpu_at_least: bool,
 }
 
 /// What a process is to the run.
@@ -66,7 +81,19 @@ struct Thread {
 impl Process {
     fn new(role: Role, pid: u32, from_its_start: bool) -> Self {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
-        let mut this = Self { role, name, pid, max_rss_kib: None, threads: BTreeMap::new() };
+        let waited = if from_its_start { 0 } else { waited_ns(pid).unwrap_or(0) };
+        let mut this = Self {
+            role,
+            name,
+            pid,
+            max_rss_kib: None,
+            threads: BTreeMap::new(),
+            parent: None,
+            gone: false,
+            waited: (waited, waited),
+            unseen_ns: 0,
+            cpu_at_least: false,
+        };
         this.look(from_its_start);
         this
     }
@@ -75,8 +102,17 @@ impl Process {
     fn look(&mut self, counts_all: bool) {
         if let Ok(text) = fs::read_to_string(format!("/proc/{}/status", self.pid)) {
             self.max_rss_kib = self.max_rss_kib.max(field(&text, "VmHWM:"));
+            self.parent = field(&text, "PPid:").and_then(|pid| u32::try_from(pid).ok()).or(self.parent);
+            self.cpu_at_least = self.cpu_at_least
+                || self.role == Role::Plugin
+                    && ignores(&text, Signal::SIGCHLD)
+                    && !family::children(Pid::from_raw(self.pid.cast_signed())).is_empty();
         }
-        let Ok(entries) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return };
+        self.waited.1 = self.waited.1.max(waited_ns(self.pid).unwrap_or(0));
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+            self.gone = true;
+            return;
+        };
         for tid in entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
             let Some(now) = counts(self.pid, tid) else { continue };
             let fresh = Thread { base: if counts_all { Counts::default() } else { now }, last: now };
@@ -84,9 +120,15 @@ impl Process {
         }
     }
 
-    /// CPU time between the first look and the last, ns.
+    /// CPU time between the first look and the last, ns; with it that of children that were never seen.
     pub(super) fn cpu_ns(&self) -> u64 {
-        self.threads.values().map(|thread| thread.last.cpu_ns.saturating_sub(thread.base.cpu_ns)).sum()
+        let own = self.threads.values().map(|thread| thread.last.cpu_ns.saturating_sub(thread.base.cpu_ns));
+        own.sum::<u64>() + self.unseen_ns
+    }
+
+    /// CPU time since its start, with that of the children it has waited for, ns.
+    fn lifetime_ns(&self) -> u64 {
+        self.threads.values().map(|thread| thread.last.cpu_ns).sum::<u64>() + self.waited.1
     }
 
     /// Times it waited, and times it was made to, between the first look and the last.
@@ -97,6 +139,21 @@ impl Process {
                 involuntary + last.involuntary.saturating_sub(base.involuntary),
             )
         })
+    }
+}
+
+/// Charges plugins with what they have waited for and nobody has seen. What was seen is on its own bill.
+fn charge_unseen(processes: &mut [Process]) {
+    let gone: Vec<(Option<u32>, u64)> = processes
+        .iter()
+        .filter(|process| process.gone)
+        .map(|process| (process.parent, process.lifetime_ns()))
+        .collect();
+    for process in processes.iter_mut().filter(|process| process.role == Role::Plugin) {
+        let seen: u64 =
+            gone.iter().filter(|(parent, _)| *parent == Some(process.pid)).map(|(_, ns)| ns).sum();
+        let (before, after) = process.waited;
+        process.unseen_ns = after.saturating_sub(before).saturating_sub(seen);
     }
 }
 
@@ -228,6 +285,7 @@ impl Watcher {
     /// Asks auditd for its queue and returns what was seen; auditd must still run.
     pub(super) fn finish(mut self) -> Seen {
         self.look_at_kernel();
+        charge_unseen(&mut self.seen.processes);
         self.seen.queue = self.ask_state().as_deref().map(Queue::parse).unwrap_or_default();
         self.seen
     }
@@ -307,6 +365,81 @@ mod tests {
         let later = before[0].unwrap() + Duration::from_secs(1);
         fs::File::options().write(true).open(&files[0]).unwrap().set_modified(later).unwrap();
         assert_eq!(fresh(&files, &before), Some((later, "earlier".to_owned())), "written again");
+    }
+
+    #[test]
+    fn children_that_nobody_has_seen_are_charged_once() {
+        let process = |pid, parent, gone, own_ns, waited| Process {
+            role: Role::Plugin,
+            name: String::new(),
+            pid,
+            max_rss_kib: None,
+            threads: [(
+                pid,
+                Thread { base: Counts::default(), last: Counts { cpu_ns: own_ns, ..Counts::default() } },
+            )]
+            .into(),
+            parent: Some(parent),
+            gone,
+            waited,
+            unseen_ns: 0,
+            cpu_at_least: false,
+        };
+        // 7 has waited for 100 since the first look: 60 of it 8's, which was seen and had waited for 20 itself.
+        let mut all = [
+            process(7, 1, false, 5, (30, 130)),
+            process(8, 7, true, 40, (0, 20)),
+            process(9, 7, false, 50, (0, 0)),
+        ];
+        charge_unseen(&mut all);
+        assert_eq!(all.map(|process| process.cpu_ns()), [45, 60, 50]);
+    }
+
+    #[test]
+    fn a_shells_commands_are_on_its_bill() {
+        let script = "while :; do /bin/sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'; done";
+        let mut shell = std::process::Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+        let mut all = [Process::new(Role::Plugin, shell.id(), true)];
+        // A minute at most; it takes 200 ms of CPU.
+        for _ in 0..600 {
+            std::thread::sleep(PERIOD);
+            all[0].look(true);
+            if all[0].waited.1 >= 200_000_000 {
+                break;
+            }
+        }
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        charge_unseen(&mut all);
+        assert!(all[0].cpu_ns() >= 200_000_000, "{all:?}");
+    }
+
+    #[test]
+    fn children_of_a_plugin_that_ignores_them_are_told_to_be_missing() {
+        for (ignored, expected) in [("--ignore-signal=CHLD", true), ("--default-signal=CHLD", false)] {
+            // The shell has a child before it becomes env, which sets the signal, and that what stays.
+            let script = format!("sleep 100 & exec /usr/bin/env {ignored} sleep 100");
+            let mut plugin = std::process::Command::new("/bin/sh").args(["-c", &script]).spawn().unwrap();
+            let mut process = Process::new(Role::Plugin, plugin.id(), true);
+            let pid = Pid::from_raw(plugin.id().cast_signed());
+            let mut children = Vec::new();
+            for _ in 0..600 {
+                std::thread::sleep(Duration::from_millis(10));
+                children = family::children(pid);
+                process.look(true);
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+                if !children.is_empty() && name.trim() == "sleep" {
+                    break;
+                }
+            }
+            process.look(true);
+            for child in children {
+                kill(child, Signal::SIGKILL).unwrap();
+            }
+            plugin.kill().unwrap();
+            plugin.wait().unwrap();
+            assert_eq!(process.cpu_at_least, expected, "{process:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::corpus::{Audited, Whole};
-use crate::report::{Judgement, Line, latency_head, latency_json, latency_line, line, per, round, us};
+use crate::report::{
+    Judgement, Line, latency_head, latency_json, latency_line, line, per, plan_kept, round, us,
+};
 use crate::sink::Received;
 
 use super::args::Load;
@@ -134,7 +136,8 @@ impl Report {
             let reordered = if self.load == Load::User { a.reordered } else { 0 };
             a.incomplete.unwrap_or(0) + a.lost + a.duplicated + a.torn.unwrap_or(0) + reordered == 0
         });
-        if !clean && !allow_loss {
+        // A run of nothing proves nothing.
+        if !(allow_loss || clean && self.done.count > 0) {
             Judgement::Faulty
         } else if self.scheduled && !self.done.keeper.kept() {
             Judgement::PlanNotKept
@@ -234,6 +237,13 @@ impl Report {
         if let Some(share) = self.relay_share() {
             line(out, "plugin", &format!("{:.1} % of auditd's CPU time", share * 100.0));
         }
+        for process in self.seen.processes.iter().filter(|process| process.cpu_at_least) {
+            let text = format!(
+                "{} {} ignores SIGCHLD: what its children used unseen is in no account",
+                process.name, process.pid
+            );
+            line(out, "AT LEAST", &text);
+        }
     }
 
     /// Queues, generator and how it was left.
@@ -265,7 +275,7 @@ impl Report {
         let keeper = &self.done.keeper;
         let plan = match (self.scheduled, keeper.kept()) {
             (false, _) => "no schedule: as fast as it goes".to_owned(),
-            (true, true) => format!("plan kept, worst own lag {:.0} us", us(keeper.worst_ns())),
+            (true, true) => plan_kept(keeper),
             (true, false) => format!(
                 "PLAN NOT KEPT: {} of {} late, worst own lag {:.0} us",
                 keeper.late(),
@@ -322,6 +332,7 @@ impl Report {
                     "name": process.name,
                     "pid": process.pid,
                     "cpu_s": round(cpu as f64 / 1e9, 6),
+                    "cpu_at_least": process.cpu_at_least,
                     "cpu_us_per_record": self.us_per_record(cpu).map(|us| round(us, 4)),
                     "cpu_percent": round(self.percent(cpu), 3),
                     "max_rss_kib": process.max_rss_kib,

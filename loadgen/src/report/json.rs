@@ -52,6 +52,7 @@ impl Report {
                 "user_s_per_million": per_million(outcome.user_s),
                 "sys_s_per_million": per_million(outcome.system_s),
                 "cpu_s": round(outcome.user_s + outcome.system_s, 6),
+                "cpu_at_least": outcome.cpu_at_least,
                 "max_rss_kib": outcome.peak_rss_kib,
                 "processes": (outcome.processes > 0).then_some(outcome.processes),
                 "left_behind": outcome.left_behind,

@@ -111,8 +111,9 @@ impl Report {
         match self.tally() {
             None => {
                 let records = thousands(self.driven.sent);
+                let tone = if self.driven.sent > 0 { Tone::Good } else { Tone::Bad };
                 out.push((
-                    Tone::Good,
+                    tone,
                     format!("{records} records were read; there was no receiver to check them."),
                 ));
             }
@@ -127,6 +128,8 @@ impl Report {
                 Tone::Bad,
                 "The program did not end after the end of its input and was killed.".into(),
             ));
+        } else if let Some(code) = self.outcome.exit_code.filter(|code| *code != 0) {
+            out.push((Tone::Bad, format!("The program ended with exit code {code}.")));
         }
         out
     }
@@ -141,7 +144,8 @@ impl Report {
         if let Some(tally) = self.tally() {
             out.push(figure("lost", thousands(tally.lost), &share(tally.lost, tally.sent)));
         }
-        let cpu = self.cpu_s_per_million().map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
+        let least = if self.outcome.cpu_at_least { "≥ " } else { "" };
+        let cpu = self.cpu_s_per_million().map_or_else(|| "-".to_owned(), |cost| format!("{least}{cost:.3}"));
         out.push(figure("CPU", cpu, "s per million"));
         let rss = self
             .outcome
@@ -312,6 +316,7 @@ pub(crate) fn latency_figures(received: &Received) -> Vec<Figure> {
 /// The verdict on an account, in a sentence.
 pub(crate) fn verdict(tally: &Tally) -> (Tone, String) {
     match faults(tally) {
+        None if tally.sent == 0 => (Tone::Bad, "Nothing was sent.".to_owned()),
         None => {
             let all = thousands(tally.sent);
             (Tone::Good, format!("All {all} records arrived: none lost, torn, doubled or out of order."))

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use super::{Report, quantile, stop_text, us};
+use super::{Report, SIGNALLED, quantile, stop_text, us};
+use crate::drive::Stop;
+use crate::plan::Keeper;
 
 /// A line of the table: a name (empty if it goes on with the last one) and its text.
 pub(crate) type Line = (&'static str, String);
@@ -124,11 +126,23 @@ impl Report {
             outcome.voluntary_switches, outcome.involuntary_switches
         );
         let end = match (outcome.killed, outcome.exit_code) {
+            (true, _) if self.driven.stop == Some(Stop::Interrupted) => {
+                "KILLED: had not exited when the run was interrupted".to_owned()
+            }
             (true, _) => "KILLED: did not exit in time after the end of its stdin".to_owned(),
+            (false, Some(code)) if code >= SIGNALLED => {
+                format!("EXIT CODE {code}: 128 and a signal's number")
+            }
+            (false, Some(code)) if code > 0 => format!("EXIT CODE {code}"),
             (false, Some(code)) => format!("exit code {code}"),
             (false, None) => "exit code unknown".to_owned(),
         };
-        let mut out = vec![("target", cost), ("", switches), ("", end)];
+        let mut out = vec![("target", cost), ("", switches)];
+        if outcome.cpu_at_least {
+            let text = "AT LEAST: it ignores SIGCHLD, and the kernel keeps no account of children that nobody waits for";
+            out.push(("", text.to_owned()));
+        }
+        out.push(("", end));
         if outcome.left_behind > 0 {
             out.push(("", format!("processes it left behind, which were killed: {}", outcome.left_behind)));
         }
@@ -139,9 +153,7 @@ impl Report {
     pub(super) fn generator_lines(&self) -> Vec<Line> {
         let plan = match (self.scheduled, self.kept_plan()) {
             (false, _) => "no schedule: as fast as the target reads".to_owned(),
-            (true, true) => {
-                format!("plan kept, worst own lag {:.0} us", us(self.driven.keeper.worst_ns()))
-            }
+            (true, true) => plan_kept(&self.driven.keeper),
             (true, false) => self.plan_not_kept(),
         };
         let blocked = format!(
@@ -174,6 +186,15 @@ impl Report {
     pub(super) fn corrected_name(&self) -> &'static str {
         if self.scheduled { "from the schedule" } else { "(no schedule)" }
     }
+}
+
+/// The sentence for a plan that was kept. What the generator was late all the same is in the latencies.
+pub(crate) fn plan_kept(keeper: &Keeper) -> String {
+    let late = match keeper.late() {
+        0 => String::new(),
+        late => format!(", {late} left too late: the longest latencies are its own"),
+    };
+    format!("plan kept, worst own lag {:.0} us{late}", us(keeper.worst_ns()))
 }
 
 fn lines(out: &mut String, lines: &[Line]) {

@@ -33,7 +33,8 @@ pub(super) fn receive(
     let mut room = vec![0u8; DATAGRAMS * DATAGRAM_ROOM];
     let mut headers = MultiHeaders::<()>::preallocate(DATAGRAMS, None);
     loop {
-        if account.shared.stop.load(Ordering::Relaxed) {
+        let stop = account.shared.stop.load(Ordering::Relaxed);
+        if stop && quiet.is_stopped(clock.now()) {
             return Ok(());
         }
         pace.hold(clock);
@@ -57,7 +58,7 @@ pub(super) fn receive(
                 quiet.since_ns = now;
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {
-                if over && quiet.is_over(account, clock.now(), false) {
+                if stop || over && quiet.is_over(account, clock.now(), false) {
                     return Ok(());
                 }
             }

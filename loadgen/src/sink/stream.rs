@@ -61,7 +61,8 @@ pub(super) fn receive(
     // When the connection at the door is let in.
     let mut admit_ns: Option<u64> = None;
     loop {
-        if account.shared.stop.load(Ordering::Relaxed) {
+        let stop = account.shared.stop.load(Ordering::Relaxed);
+        if stop && quiet.is_stopped(clock.now()) {
             break;
         }
         pace.hold(clock);
@@ -74,7 +75,7 @@ pub(super) fn receive(
         }
         let count = match epoll.wait(&mut events, TICK_MS) {
             Ok(0) | Err(Errno::EINTR) => {
-                if over && quiet.is_over(account, clock.now(), !connections.is_empty()) {
+                if stop || over && quiet.is_over(account, clock.now(), !connections.is_empty()) {
                     break;
                 }
                 continue;

@@ -8,14 +8,16 @@
 //! The tree is what descends from this process: a target's orphans are adopted by it (see [`super::adopt_orphans`]), so
 //! they stay in. Children this process had before the target are not the target's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::clock::Clock;
 use crate::family;
+use crate::signals::ignores;
 
 /// Most samples kept.
 const MOST: usize = 1200;
@@ -44,6 +46,9 @@ pub(crate) struct Watcher {
     cpu_ns: BTreeMap<i32, u64>,
     peak_rss_kib: Option<u64>,
     processes: usize,
+    /// Processes that ignore SIGCHLD, and whether one of them had children.
+    deaf: BTreeSet<i32>,
+    unbilled: bool,
 }
 
 impl Watcher {
@@ -56,6 +61,8 @@ impl Watcher {
             cpu_ns: BTreeMap::new(),
             peak_rss_kib: None,
             processes: 0,
+            deaf: BTreeSet::new(),
+            unbilled: false,
         }
     }
 
@@ -69,8 +76,14 @@ impl Watcher {
             if let Some(ns) = cpu_ns(pid) {
                 self.cpu_ns.insert(pid.as_raw(), ns);
             }
-            let memory = fs::read_to_string(format!("/proc/{pid}/status")).ok();
-            if let Some(memory) = memory.as_deref().and_then(Memory::of) {
+            let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+            // Parents come first.
+            self.unbilled |= parent(&status).is_some_and(|parent| self.deaf.contains(&parent));
+            // Children of such a process leave without being waited for, and without a bill.
+            if ignores(&status, Signal::SIGCHLD) {
+                self.deaf.insert(pid.as_raw());
+            }
+            if let Some(memory) = Memory::of(&status) {
                 alive += 1;
                 rss_kib += memory.resident_kib;
                 highest_kib = highest_kib.max(Some(memory.highest_kib));
@@ -113,6 +126,16 @@ impl Watcher {
         self.peak_rss_kib
     }
 
+    /// CPU seconds of all processes when they were last looked at.
+    pub(super) fn cpu_seconds(&self) -> f64 {
+        self.cpu_ns.values().sum::<u64>() as f64 / 1e9
+    }
+
+    /// Whether there were processes that the kernel will have told nobody about when they ended.
+    pub(super) fn has_unbilled(&self) -> bool {
+        self.unbilled
+    }
+
     /// Most processes seen alive at a time.
     pub(super) fn processes(&self) -> usize {
         self.processes
@@ -131,6 +154,15 @@ fn cpu_ns(pid: Pid) -> Option<u64> {
     Some(time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
 }
 
+/// The value of a line of `/proc/PID/status`.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
+}
+
+fn parent(status: &str) -> Option<i32> {
+    field(status, "PPid:")?.parse().ok()
+}
+
 /// The memory lines of `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Memory {
@@ -141,11 +173,8 @@ struct Memory {
 impl Memory {
     /// Out of the text; a zombie has none.
     fn of(status: &str) -> Option<Self> {
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse().ok()
-        };
-        Some(Self { resident_kib: field("VmRSS:")?, highest_kib: field("VmHWM:")? })
+        let kib = |name| field(status, name)?.parse().ok();
+        Some(Self { resident_kib: kib("VmRSS:")?, highest_kib: kib("VmHWM:")? })
     }
 }
 
@@ -160,6 +189,12 @@ mod tests {
             Some(Memory { resident_kib: 12, highest_kib: 3456 })
         );
         assert_eq!(Memory::of("Name:\tx\nState:\tZ (zombie)\n"), None);
+    }
+
+    #[test]
+    fn parents_are_found() {
+        assert_eq!(parent("Name:\tPPid: 3\nPPid:\t12\n"), Some(12));
+        assert_eq!(parent(""), None);
     }
 
     #[test]
@@ -199,7 +234,7 @@ mod tests {
         assert!(watcher.tree().contains(&grandchildren[0]), "{:?}", watcher.tree());
         assert!(watcher.processes() >= 2);
         assert!(watcher.peak_rss_kib() > Some(0));
-        nix::sys::signal::kill(grandchildren[0], nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::signal::kill(grandchildren[0], Signal::SIGKILL).unwrap();
         shell.wait().unwrap();
     }
 
