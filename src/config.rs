@@ -592,14 +592,6 @@ mod tests {
                 "status-group = \"adm\"",
                 "status-group: the usual socket's folder is the relay's alone; name another path",
             ),
-            (
-                "status = \"/run/audit-relay/s.sock\"\nstatus-group = \"adm\"",
-                "status-group: /run/audit-relay is the relay's alone, so no group gets at a socket in it",
-            ),
-            (
-                "handover = \"/run/x\"\nstatus = \"/run/x/s.sock\"\nstatus-group = \"adm\"",
-                "status-group: /run/x is the relay's alone",
-            ),
             ("metrics = \"9101\"", "metrics: `9101` is no address with a port; for example 127.0.0.1:9101"),
             ("metrics = \"0.0.0.0:9101\"", "metrics: 0.0.0.0:9101 is not on the loopback interface"),
             ("metrics = \"127.0.0.1:0\"", "metrics: port 0 is none"),

@@ -219,6 +219,9 @@ pub fn install(request: &Request, what: Installation) -> Result<(), Failure> {
     };
     let changes = plan::install(&ground.found, &wish)?;
     show(&changes, "auditd starts the relay already; no file changes");
+    if let Some(why) = plan::overruled(&ground.found) {
+        say(&format!("warning: {why}"));
+    }
     if request.dry_run {
         return Ok(());
     }

@@ -116,8 +116,9 @@ pub struct Site {
     pub plugin_folder: PathBuf,
     /// What is in it, sorted by name.
     pub plugins: Vec<Plugin>,
-    /// How systemd ends what auditd has started; `None`: there is no unit, or the machine runs without systemd.
-    pub kill_mode: Option<KillMode>,
+    /// How systemd ends what auditd has started, and the file that decides it; `None`: there is no unit, or the machine runs
+    /// without systemd.
+    pub kill_mode: Option<(KillMode, PathBuf)>,
     /// What could not be looked at: sentences.
     pub unseen: Vec<String>,
 }
@@ -296,26 +297,25 @@ pub fn under_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// How systemd would end what auditd has started on this machine; `None`: it has no unit of auditd's.
-pub fn kill_mode(root: &Root) -> Option<KillMode> {
-    let read = |path: PathBuf| read_text(&root.find(path)).ok();
+/// How systemd would end what auditd has started on this machine, and the file that decides it; `None`: it has no unit of
+/// auditd's.
+pub fn kill_mode(root: &Root) -> Option<(KillMode, PathBuf)> {
+    let read = |path: PathBuf| read_text(&root.find(&path)).ok().map(|text| (path, text));
     let unit = unit::FOLDERS.iter().find_map(|folder| read(Path::new(folder).join(unit::NAME)))?;
     // By name, whatever the folder; of one name the first that is found counts.
     let mut drop_ins = BTreeMap::new();
     for kind in unit::DROP_INS {
         for folder in unit::FOLDERS.map(|folder| Path::new(folder).join(kind)) {
-            let names = fs::read_dir(root.find(&folder))
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.file_name());
+            let entries = fs::read_dir(root.find(&folder)).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.file_name());
             for name in names.filter(|name| name.as_bytes().ends_with(b".conf")) {
                 drop_ins.entry(name.clone()).or_insert_with(|| folder.join(name));
             }
         }
     }
-    let texts: Vec<String> = drop_ins.into_values().filter_map(read).collect();
-    Some(unit::kill_mode(std::iter::once(&unit).chain(&texts).map(String::as_str)))
+    let own = unit.0.clone();
+    let (mode, by) = unit::kill_mode(std::iter::once(unit).chain(drop_ins.into_values().filter_map(read)));
+    Some((mode, by.unwrap_or(own)))
 }
 
 /// Every configuration in auditd's plugin folder, sorted by name.
@@ -395,25 +395,27 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("[Service]\nKillMode={mode}\n")).unwrap();
         };
-        assert_eq!(kill_mode(&root), None);
+        let mode = || kill_mode(&root).map(|(mode, _)| mode);
+        assert_eq!(mode(), None);
         put("etc/systemd/system/auditd.service.d/a.conf", "none");
-        assert_eq!(kill_mode(&root), None, "no unit");
+        assert_eq!(mode(), None, "no unit");
         put("usr/lib/systemd/system/auditd.service", "mixed");
-        assert_eq!(kill_mode(&root), Some(KillMode::None));
+        assert_eq!(mode(), Some(KillMode::None));
         // By name, not by folder; a name that does not end in .conf is none.
         put("usr/lib/systemd/system/service.d/b.conf", "process");
         put("run/systemd/system/auditd.service.d/z.conf.old", "mixed");
-        assert_eq!(kill_mode(&root), Some(KillMode::Process));
+        assert_eq!(mode(), Some(KillMode::Process));
         put("usr/lib/systemd/system/auditd.service.d/c.conf", "mixed");
-        assert_eq!(kill_mode(&root), Some(KillMode::Mixed));
+        assert_eq!(mode(), Some(KillMode::Mixed));
         put("etc/systemd/system/auditd.service.d/c.conf", "control-group");
-        assert_eq!(kill_mode(&root), Some(KillMode::ControlGroup));
+        let by = PathBuf::from("/etc/systemd/system/auditd.service.d/c.conf");
+        assert_eq!(kill_mode(&root), Some((KillMode::ControlGroup, by)));
         // The administrator's unit hides the distribution's.
         fs::remove_dir_all(dir.path().join("etc/systemd/system/auditd.service.d")).unwrap();
         fs::remove_dir_all(dir.path().join("usr/lib/systemd/system/auditd.service.d")).unwrap();
         fs::remove_dir_all(dir.path().join("usr/lib/systemd/system/service.d")).unwrap();
         put("etc/systemd/system/auditd.service", "none");
-        assert_eq!(kill_mode(&root), Some(KillMode::None));
+        assert_eq!(mode(), Some(KillMode::None));
     }
 
     #[test]

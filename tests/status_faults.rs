@@ -151,6 +151,38 @@ fn a_folder_that_the_group_may_not_enter_is_warned_of() {
     }
 }
 
+/// The relay's own folder is nobody else's, whatever its mode is at the moment; with the handover elsewhere it is any folder.
+#[test]
+fn a_group_that_is_to_ask_in_the_folder_of_the_handover_is_warned() {
+    let dir = temp_dir();
+    let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+    for folder in [&own, &other] {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    let group = nix::unistd::Group::from_gid(nix::unistd::getegid()).unwrap().unwrap().name;
+    for (handover, warned) in
+        [(own.to_str().unwrap(), true), (other.to_str().unwrap(), false), ("off", false)]
+    {
+        let socket = own.join("s.sock");
+        let check = [
+            "check",
+            "--config",
+            "none",
+            "--to",
+            "tcp://h",
+            "--handover",
+            handover,
+            "--status-group",
+            &group,
+        ];
+        let checked = run(&[&check[..], &["--status", socket.to_str().unwrap()]].concat());
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(0), "{said}");
+        assert_eq!(said.contains("own is the relay's alone (`handover`)"), warned, "{handover}: {said}");
+    }
+}
+
 #[test]
 fn a_path_that_no_socket_can_have_is_an_error_of_the_configuration() {
     let path = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));

@@ -65,7 +65,7 @@ fn healthy() -> Machine {
             settings: Ok(conf),
             plugin_folder: PathBuf::from("/etc/audit/plugins.d"),
             plugins: vec![plugin("audit-relay.conf", OURS, version), syslog],
-            kill_mode: Some(KillMode::ControlGroup),
+            kill_mode: Some((KillMode::ControlGroup, "/usr/lib/systemd/system/auditd.service".into())),
             unseen: Vec::new(),
         },
         auditd_conf: Some(Facts { kind: Kind::File, uid: 0, gid: 0, mode: 0o640 }),
@@ -279,8 +279,8 @@ const PLANTED: &[Row] = &[
     (
         "unit-kills-relay",
         Problem,
-        |m| m.site.kill_mode = Some(KillMode::Mixed),
-        "auditd.service has KillMode=mixed",
+        |m| m.site.kill_mode = Some((KillMode::Mixed, "/usr/lib/systemd/system/auditd.service".into())),
+        "auditd.service has KillMode=mixed, from /usr/lib/systemd/system/auditd.service",
     ),
     (
         "name-format-fqd",

@@ -4,6 +4,7 @@
 //! after, or one sentence that says why nothing may be changed. What [`install`] plans is taken by auditd of that version:
 //! the texts are read back by auditd's own rules before they are proposed. Law: pure; nothing here opens a file.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -82,8 +83,8 @@ pub struct Found {
     pub syslog: State,
     /// The relay's configuration.
     pub settings: State,
-    /// How systemd ends what auditd has started; `None`: auditd has no unit here.
-    pub kill_mode: Option<KillMode>,
+    /// How systemd ends what auditd has started, and the file that decides it; `None`: auditd has no unit here.
+    pub kill_mode: Option<(KillMode, PathBuf)>,
     /// [`unit::OURS`].
     pub drop_in: State,
     /// The relay's program, links followed; `None`: it is not there.
@@ -235,26 +236,42 @@ fn settings(found: &Found, wish: &Wish) -> Result<Option<Change>, String> {
     }
 }
 
-/// What leaves the relay time to end when auditd's unit is stopped.
+/// What leaves the relay time to end when auditd's unit is stopped. See [`overruled`] for where it would not.
 fn drop_in(found: &Found) -> Result<Option<Change>, String> {
-    if found.kill_mode != Some(KillMode::Mixed) {
-        return Ok(None);
-    }
+    let Some((KillMode::Mixed, by)) = &found.kill_mode else { return Ok(None) };
     match &found.drop_in {
-        State::Absent => Ok(Some(Change {
+        State::Absent if would_decide(by) => Ok(Some(Change {
             path: unit::OURS.into(),
             before: None,
             after: Some(DROP_IN.to_owned()),
             rights: Rights::of_root(DROP_IN_MODE),
             was: None,
         })),
-        State::Text(..) => Err(format!(
-            "{} is there already and leaves KillMode=mixed, with which systemd kills the relay before it has delivered what it \
-             holds; put KillMode=control-group into it, or remove it",
-            unit::OURS
-        )),
+        State::Absent | State::Text(..) => Ok(None),
         State::Untouchable(why) => Err(format!("{} {why}", unit::OURS)),
     }
+}
+
+/// Why systemd will kill the relay with auditd although it is installed, a drop-in of somebody else's, or ours as somebody
+/// has changed it, having the last word: a sentence with the remedy.
+pub fn overruled(found: &Found) -> Option<String> {
+    let Some((KillMode::Mixed, by)) = &found.kill_mode else { return None };
+    let by = match (&found.drop_in, would_decide(by)) {
+        (State::Absent, true) => return None,
+        (_, true) => Path::new(unit::OURS),
+        (_, false) => by,
+    };
+    Some(format!(
+        "{} leaves auditd.service KillMode=mixed, with which systemd kills the relay before it has delivered what it \
+         holds; put KillMode=control-group there, below [Service], and run: systemctl daemon-reload",
+        by.display()
+    ))
+}
+
+/// True if a drop-in of ours has the last word over `by`, the unit or another drop-in: systemd reads them by their names.
+fn would_decide(by: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(OsStr::to_owned);
+    name(by).as_deref() == Some(OsStr::new(unit::NAME)) || name(by) < name(Path::new(unit::OURS))
 }
 
 /// The plugin's configuration.

@@ -36,31 +36,39 @@ pub enum KillMode {
     None,
 }
 
-/// What the unit and its drop-ins (`texts`, in the order in which systemd reads them) come to. Words that systemd does not
-/// know it passes over, and so do we.
-pub fn kill_mode<'a>(texts: impl IntoIterator<Item = &'a str>) -> KillMode {
-    let mut mode = KillMode::default();
-    for text in texts {
-        let mut is_service = false;
-        for line in text.lines().map(str::trim) {
-            if line.starts_with(['#', ';']) {
-                continue;
-            }
-            if let Some(section) = line.strip_prefix('[') {
-                is_service = section.strip_suffix(']') == Some("Service");
-            }
-            let Some((key, value)) = line.split_once('=').filter(|_| is_service) else { continue };
-            if key.trim_end() != "KillMode" {
-                continue;
-            }
-            match value.trim_start() {
-                "control-group" => mode = KillMode::ControlGroup,
-                "mixed" => mode = KillMode::Mixed,
-                "process" => mode = KillMode::Process,
-                "none" => mode = KillMode::None,
-                _ => {}
-            }
+/// What the unit and its drop-ins (name and text, in the order in which systemd reads them) come to, and who says so last;
+/// `None`: nobody does. Words that systemd does not know it passes over, and so do we.
+pub fn kill_mode<N>(files: impl IntoIterator<Item = (N, impl AsRef<str>)>) -> (KillMode, Option<N>) {
+    let (mut mode, mut by) = (KillMode::default(), None);
+    for (name, text) in files {
+        if let Some(said) = said(text.as_ref()) {
+            (mode, by) = (said, Some(name));
         }
+    }
+    (mode, by)
+}
+
+/// The last `KillMode` in a file.
+fn said(text: &str) -> Option<KillMode> {
+    let (mut mode, mut is_service) = (None, false);
+    for line in text.lines().map(str::trim) {
+        if line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(section) = line.strip_prefix('[') {
+            is_service = section.strip_suffix(']') == Some("Service");
+        }
+        let Some((key, value)) = line.split_once('=').filter(|_| is_service) else { continue };
+        if key.trim_end() != "KillMode" {
+            continue;
+        }
+        mode = match value.trim_start() {
+            "control-group" => Some(KillMode::ControlGroup),
+            "mixed" => Some(KillMode::Mixed),
+            "process" => Some(KillMode::Process),
+            "none" => Some(KillMode::None),
+            _ => mode,
+        };
     }
     mode
 }
@@ -86,7 +94,11 @@ mod tests {
             (vec!["[Service]\nKillMode=mixed\n", "KillMode=control-group\n"], KillMode::Mixed),
             (vec!["[Service]\nKillMode=none\nKillMode=mixed\n"], KillMode::Mixed),
         ] {
-            assert_eq!(kill_mode(texts.iter().copied()), mode, "{texts:?}");
+            let (found, by) = kill_mode(texts.iter().enumerate());
+            assert_eq!(found, mode, "{texts:?}");
+            // The last that says what counts.
+            let last = texts.iter().rposition(|text| said(text).is_some());
+            assert_eq!(by, last, "{texts:?}");
         }
     }
 }

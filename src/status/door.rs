@@ -30,7 +30,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::report_file;
 use super::textfile::TextFile;
-use crate::config::{Config, DEFAULT_STATUS, Handover, Status};
+use crate::config::{Config, DEFAULT_HANDOVER, DEFAULT_STATUS, Handover, Status};
 use crate::guarded::{self, Fault, Place};
 use crate::handover::Folder;
 
@@ -182,9 +182,22 @@ pub fn faults(config: &Config, owner: Uid) -> Vec<String> {
     [socket, metrics, report, handover].into_iter().flatten().collect()
 }
 
-/// Why the group of `status-group` will not get at the socket, as far as its own folder says.
+/// Why the group of `status-group` will not get at the socket, as far as its own folder says. The relay runs all the same: to
+/// be seen is not worth records.
 pub fn shut_to_group(config: &Config, owner: Uid) -> Option<String> {
     let (Status::Socket(path), Ok(Some(gid))) = (&config.status, group(config)) else { return None };
+    let handover = match &config.handover {
+        Handover::Auto => Some(Path::new(DEFAULT_HANDOVER)),
+        Handover::Folder(folder) => Some(folder.as_path()),
+        Handover::Off => None,
+    };
+    if let Some(folder) = handover.filter(|folder| path.starts_with(folder)) {
+        return Some(format!(
+            "status-group: {} is the relay's alone (`handover`), so no group gets at a socket in it; name another path, for \
+             example status = \"/run/audit-relay.sock\"",
+            folder.display()
+        ));
+    }
     let facts = fstat(&free_place(path, owner).ok()?.folder).ok()?;
     let may_enter = if facts.st_gid == gid.as_raw() { 0o010 } else { 0o001 };
     (facts.st_mode & may_enter == 0).then(|| {

@@ -1,5 +1,7 @@
 //! auditd itself: its version, its settings, whether it runs.
 
+use std::ffi::OsStr;
+
 use super::{Found, RELOAD, RESTART, Trap, is_dispatcher, note, problem, warning, when};
 use crate::doctor::machine::Machine;
 use crate::site::settings::{Flush, LogFormat, NameFormat, Overflow};
@@ -87,15 +89,15 @@ pub(super) const TRAPS: &[Trap] = &[
         why: "systemd sends SIGKILL to everything that auditd has started as soon as auditd itself has ended; what the relay \
               has not delivered by then is neither delivered nor handed over, and nobody counts it",
         find: |m| {
-            when(m.site.kill_mode == Some(KillMode::Mixed), || {
-                problem(
-                    format!("{} has KillMode=mixed", unit::NAME),
-                    format!(
-                        "audit-relay install, again, or in {}: [Service] KillMode=control-group; then systemctl daemon-reload",
-                        unit::OURS
-                    ),
-                )
-            })
+            let Some((KillMode::Mixed, by)) = &m.site.kill_mode else { return Vec::new() };
+            let remedy = match by.file_name() == Some(OsStr::new(unit::NAME)) {
+                true => format!(
+                    "audit-relay install, again, or in {}: [Service] KillMode=control-group; then systemctl daemon-reload",
+                    unit::OURS
+                ),
+                false => format!("in {}: KillMode=control-group; then systemctl daemon-reload", by.display()),
+            };
+            vec![problem(format!("{} has KillMode=mixed, from {}", unit::NAME, by.display()), remedy)]
         },
     },
     Trap {

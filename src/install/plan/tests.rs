@@ -344,22 +344,42 @@ fn changes_are_shown() {
 fn the_unit_is_told_to_wait_for_the_relay() {
     use unit::{OURS, kill_mode};
     let unit = "[Service]\nType=forking\nKillMode=mixed\n";
-    let mixed = Found { kill_mode: Some(KillMode::Mixed), ..found("4.2.1") };
+    let by = |path: &str| Some((KillMode::Mixed, PathBuf::from(path)));
+    let mixed = Found { kill_mode: by("/usr/lib/systemd/system/auditd.service"), ..found("4.2.1") };
     let changes = install(&mixed, &wish()).unwrap();
     let change = changes.iter().find(|change| change.path == Path::new(OURS)).unwrap();
     let text = change.after.clone().unwrap();
-    assert_eq!(kill_mode([unit, &text]), KillMode::ControlGroup, "{text}");
+    assert_eq!(
+        kill_mode([("unit", unit), ("ours", &text)]),
+        (KillMode::ControlGroup, Some("ours")),
+        "{text}"
+    );
     assert!(text.lines().all(|line| !line.starts_with(' ') && !line.is_empty()), "{text}");
+    assert_eq!(overruled(&mixed), None);
     // Before auditd is told of the relay.
     assert_eq!(changes.iter().position(|change| change.path == Path::new(OURS)), Some(1), "{changes:?}");
 
-    for kill_mode in [None, Some(KillMode::ControlGroup), Some(KillMode::Process), Some(KillMode::None)] {
-        let changes = install(&Found { kill_mode, ..found("4.2.1") }, &wish()).unwrap();
-        assert!(changes.iter().all(|change| change.path != Path::new(OURS)), "{kill_mode:?}");
+    let touches =
+        |found: &Found| install(found, &wish()).unwrap().iter().any(|change| change.path == Path::new(OURS));
+    for mode in [KillMode::ControlGroup, KillMode::Process, KillMode::None] {
+        let other = Found { kill_mode: Some((mode, "/x".into())), ..found("4.2.1") };
+        assert_eq!((touches(&other), overruled(&other)), (false, None), "{mode:?}");
     }
-    let somebodys = State::Text("[Service]\nKillMode=mixed\n".to_owned(), Rights::of_root(0o644));
-    let refused = install(&Found { drop_in: somebodys, ..mixed.clone() }, &wish()).unwrap_err();
-    assert!(refused.contains(OURS) && refused.contains("is there already"), "{refused}");
+    assert!(!touches(&Found { kill_mode: None, ..found("4.2.1") }));
+    // Somebody else's drop-in decides, ours or not: who says it is named, and nothing is refused for it.
+    let folder = "/etc/systemd/system/auditd.service.d";
+    for (name, ours, written) in [
+        ("override.conf", None, false),
+        ("10-local.conf", None, true),
+        ("override.conf", Some(text.as_str()), false),
+        ("audit-relay.conf", Some("[Service]\nKillMode=mixed\n"), false),
+    ] {
+        let drop_in = ours.map_or(State::Absent, |text| State::Text(text.to_owned(), Rights::of_root(0o644)));
+        let there = Found { kill_mode: by(&format!("{folder}/{name}")), drop_in, ..found("4.2.1") };
+        assert_eq!(touches(&there), written, "{name}");
+        let says = overruled(&there).map(|why| why.starts_with(&format!("{folder}/{name} leaves")));
+        assert_eq!(says, (!written).then_some(true), "{name}");
+    }
 
     // It goes when the relay has ended, and stays where it was changed.
     let with = |now: &str| vec![(change.clone(), State::Text(now.to_owned(), Rights::of_root(0o644)))];
