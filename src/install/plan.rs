@@ -403,25 +403,37 @@ pub struct Removal {
 pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Result<Removal, String> {
     let mut removal = Removal { programs: vec![name.to_owned()], ..Removal::default() };
     let of_plugins = |change: &Change| change.path.parent() == Some(&*found.folder);
+    for (change, _) in written.iter().filter(|(change, _)| of_plugins(change)) {
+        let other = change.after.as_deref().and_then(|text| called_otherwise(text, name, found.version));
+        removal.programs.extend(other.filter(|other| !removal.programs.contains(other)));
+    }
+    let programs = removal.programs.clone();
     for (change, now) in written.iter().filter(|(change, _)| of_plugins(change)) {
         let path = change.path.display();
         match now {
             State::Absent => {}
             State::Untouchable(why) => return Err(format!("{path} {why}")),
             State::Text(text, rights) if Some(text) == change.after.as_ref() => {
-                removal.programs.extend(called_otherwise(text, name, found.version));
                 removal.first.push(Change {
                     path: change.path.clone(),
                     before: Some(text.clone()),
-                    after: change.before.clone(),
+                    // It may have led to the relay before install as well.
+                    after: change.before.as_ref().map(|text| silenced(text, &programs, found.version)),
                     // What somebody has set since is meant.
                     rights: change.was.filter(|_| *rights == change.rights).unwrap_or(*rights),
                     was: Some(*rights),
                 });
             }
             State::Text(text, rights) => {
-                let quiet = quieted(text, name, change.before.as_deref(), found.version);
-                removal.left.push(format!("{path}, which has been changed since it was installed"));
+                // An install that was interrupted has put on record what it did not come to.
+                let untouched = Some(text) == change.before.as_ref();
+                let quiet = match untouched {
+                    true => silenced(text, &programs, found.version),
+                    false => quieted(text, &programs, change.before.as_deref(), found.version),
+                };
+                if !untouched {
+                    removal.left.push(format!("{path}, which has been changed since it was installed"));
+                }
                 if quiet != *text {
                     let after = Some(quiet);
                     let (path, before) = (change.path.clone(), Some(text.clone()));
@@ -476,25 +488,44 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
 
 /// The name of the program that a text of install's starts, if it is not `name`.
 fn called_otherwise(text: &str, name: &str, version: Option<Version>) -> Option<String> {
-    let conf = PluginConf::parse(text, version.unwrap_or(Version::new(4, 2, 0)));
+    let conf = parsed(text, version);
     let path = conf.path.as_deref().filter(|_| !conf.leads_to(name))?;
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// A text that was changed since install, so that it starts the relay no longer: who was there before is put in its place,
 /// as active as it was.
-fn quieted(text: &str, name: &str, before: Option<&str>, version: Option<Version>) -> String {
-    let version = version.unwrap_or(Version::new(4, 2, 0));
-    if !PluginConf::parse(text, version).leads_to(name) {
+fn quieted(text: &str, programs: &[String], before: Option<&str>, version: Option<Version>) -> String {
+    if !leads_to_any(&parsed(text, version), programs) {
         return text.to_owned();
     }
-    let old = before.map(|text| PluginConf::parse(text, version));
+    let old = before.map(|text| parsed(text, version));
     match old.as_ref().and_then(|conf| conf.path.as_deref().and_then(Path::to_str).map(|path| (conf, path))) {
-        Some((old, path)) if !old.leads_to(name) => {
-            set(&set(text, "path", path), "active", if old.active { "yes" } else { "no" })
+        Some((old, path)) if !leads_to_any(old, programs) => {
+            let text = set(&set(text, "path", path), "active", if old.active { "yes" } else { "no" });
+            // Words behind a filter that lead to the relay are there still.
+            silenced(&text, programs, version)
         }
         _ => set(text, "active", "no"),
     }
+}
+
+/// A text so that it starts none of these programs; otherwise as it is.
+fn silenced(text: &str, programs: &[String], version: Option<Version>) -> String {
+    let conf = parsed(text, version);
+    match conf.active && leads_to_any(&conf, programs) {
+        true => set(text, "active", "no"),
+        false => text.to_owned(),
+    }
+}
+
+fn leads_to_any(conf: &PluginConf, programs: &[String]) -> bool {
+    programs.iter().any(|program| conf.leads_to(program))
+}
+
+/// As the newest auditd reads it, which takes the longest lines and the most words, where the version is not known.
+fn parsed(text: &str, version: Option<Version>) -> PluginConf {
+    PluginConf::parse(text, version.unwrap_or(Version::new(4, 2, 0)))
 }
 
 /// Shows changes as `diff` would, by lines.
