@@ -5,6 +5,7 @@
 //! between. Law: root is led nowhere: folders on the way belong to root and nobody else may write them, a link as a last
 //! step is never followed ([`guarded`]), and a file that is no longer what the plan has seen is left alone.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -12,8 +13,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -102,8 +103,8 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
             .and_then(|()| sync(&place)),
     };
     done.map_err(|error| format!("{shown}: cannot be written: {error}"))?;
-    if let Some(folder) = drop_ins.filter(|_| change.after.is_none()) {
-        let _ = fs::remove_dir(folder);
+    if drop_ins.is_some() && change.after.is_none() {
+        remove_drop_ins_if_empty(root);
     }
     Ok(())
 }
@@ -122,11 +123,39 @@ pub fn undo(root: &Root, change: &Change) -> Result<(), String> {
     make(root, &change.back())
 }
 
-fn write(place: &Place, text: &str, rights: Rights) -> io::Result<()> {
-    // auditd passes over names that begin with a dot.
-    let mut aside = std::ffi::OsString::from(".");
+/// Removes what a process that was killed has left beside these files: the next text, under the name that it is written under first.
+/// What is no regular file of ours stays, and so does what cannot be removed: [`write`] says so where it matters.
+pub fn sweep<'a>(root: &Root, paths: impl IntoIterator<Item = &'a Path>) {
+    for place in paths.into_iter().filter_map(|path| place(root, path).ok()) {
+        let aside = aside(&place);
+        let Ok(found) = fstatat(&place.folder, aside.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        if is_file && found.st_uid == Uid::effective().as_raw() {
+            let _ = unlinkat(&place.folder, aside.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+/// Removes the folder of auditd's drop-ins unless something is in it.
+pub fn remove_drop_ins_if_empty(root: &Root) {
+    let folder = Path::new(unit::OURS).parent().and_then(|folder| place(root, folder).ok());
+    if let Some(Place { folder, name }) = folder {
+        let _ = unlinkat(&folder, name.as_os_str(), UnlinkatFlags::RemoveDir);
+    }
+}
+
+/// The name under which a file is written first. auditd passes over names that begin with a dot.
+fn aside(place: &Place) -> OsString {
+    let mut aside = OsString::from(".");
     aside.push(&place.name);
     aside.push(".new");
+    aside
+}
+
+fn write(place: &Place, text: &str, rights: Rights) -> io::Result<()> {
+    let aside = aside(place);
     match unlinkat(&place.folder, aside.as_os_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno.into()),
@@ -351,6 +380,36 @@ mod tests {
         );
         make(&root, &change("/etc/audit/plugins.d/syslog.conf", None, Some("x\n"))).unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    }
+
+    #[test]
+    fn what_was_left_aside_is_swept_and_nothing_else_is() {
+        let (dir, root) = machine();
+        let folder = dir.path().join("etc/audit/plugins.d");
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        for name in [".a.conf.new", ".other.conf.new", "a.conf.new", ".a.conf.swp"] {
+            fs::write(folder.join(name), "x").unwrap();
+        }
+        symlink(&victim, folder.join(".link.conf.new")).unwrap();
+        fs::create_dir(folder.join(".folder.conf.new")).unwrap();
+        let paths = ["a.conf", "link.conf", "folder.conf", "none.conf"]
+            .map(|name| Path::new("/etc/audit/plugins.d").join(name));
+        let gone = Path::new("/not/there/a.conf");
+        sweep(&root, paths.iter().map(PathBuf::as_path).chain([gone]));
+        let mut left: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [".a.conf.swp", ".folder.conf.new", ".link.conf.new", ".other.conf.new", "a.conf.new"]
+        );
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        // Where others may write, and so may have put it there, nothing is touched.
+        fs::write(folder.join(".a.conf.new"), "x").unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        sweep(&root, [paths[0].as_path()]);
+        assert!(folder.join(".a.conf.new").exists());
     }
 
     #[test]

@@ -90,6 +90,18 @@ pub struct Found {
     pub program: Option<Facts>,
 }
 
+impl Found {
+    /// The plugins that auditd is told to start, well or not, and that lead to one of these programs. Where auditd's version is
+    /// not known, it may be one that looks at more names.
+    pub fn relays(&self, programs: &[String]) -> impl Iterator<Item = &Plugin> {
+        let leads = |plugin: &&Plugin| {
+            let is_copy = plugin.is_passed_over(self.version.unwrap_or(Version::new(3, 0, 0)));
+            !is_copy && programs.iter().any(|program| plugin.is_active_and_leads_to(program))
+        };
+        self.plugins.iter().filter(leads)
+    }
+}
+
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub struct Wish {
@@ -189,7 +201,8 @@ pub fn install(found: &Found, wish: &Wish) -> Result<Vec<Change>, String> {
     }
     let name = wish.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let file = found.folder.join(if wish.replace_syslog { SYSLOG } else { OWN });
-    for other in found.plugins.iter().filter(|other| other.file != file) {
+    let others = found.plugins.iter().filter(|other| other.file != file);
+    for other in others.filter(|other| !other.is_passed_over(version)) {
         if other.is_active_and_leads_to(&name) {
             return Err(format!(
                 "auditd is told to start the relay already, by {}; with a second one every record would be sent twice. \
@@ -442,7 +455,8 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
             }
         }
     }
-    for plugin in found.plugins.iter().filter(|plugin| plugin.is_active_and_leads_to(name)) {
+    // A mode that auditd refuses may be repaired tomorrow; a name that it passes over is a copy's.
+    for plugin in found.relays(&programs) {
         if written.iter().any(|(change, _)| change.path == plugin.file) {
             continue;
         }

@@ -347,6 +347,50 @@ fn what_install_has_not_written_is_only_switched_off() {
     assert_eq!(uninstall(&found("4.2.1"), "audit-relay", &[]), Ok(nothing));
 }
 
+/// What auditd does not look at neither starts a relay nor hinders a reload; what it refuses for another fault may start one
+/// once that is repaired.
+#[test]
+fn copies_of_a_plugin_file_start_nothing() {
+    let on = set(SHIPPED, "active", "yes");
+    for (name, version, counts) in [
+        (".audit-relay.conf.new", "3.0.9", false),
+        (".audit-relay.conf.new", "4.2.1", false),
+        (".audit-relay.conf.swp", "3.0.9", false),
+        ("audit-relay.conf.bak", "4.2.1", false),
+        ("audit-relay.conf.dpkg-old", "3.0.9", false),
+        ("audit-relay.rpmsave", "4.2.1", false),
+        ("audit-relay.rpmsave", "3.0.9", true),
+        ("other.conf", "4.2.1", true),
+    ] {
+        for spoilt in [false, true] {
+            let case = format!("{name} {version} {spoilt}");
+            let mut there = found(version);
+            let mut plugin = plugin_of(&there, name, &on);
+            plugin.faults.extend(plugin::name_fault(name, there.version.unwrap()));
+            if spoilt {
+                let sentence = "may be written by everybody (mode 0666)".to_owned();
+                plugin.faults.push(crate::site::Fault { line: None, sentence, rejects: true });
+            }
+            there.plugins.push(plugin);
+            let installed = install(&there, &wish());
+            let removed = uninstall(&there, "audit-relay", &[]);
+            if counts {
+                assert!(installed.unwrap_err().contains("would be sent twice"), "{case}");
+                assert!(removed.unwrap_err().contains("set active = no in it"), "{case}");
+            } else {
+                assert_eq!(installed.unwrap().len(), 2, "{case}");
+                assert_eq!(removed.unwrap().first, [], "{case}");
+            }
+        }
+    }
+    // Whatever auditd is there, or comes: it may look at this one.
+    let mut unknown = found("4.2.1");
+    let plugin = plugin_of(&unknown, "audit-relay.rpmsave", &on);
+    unknown.plugins.push(plugin);
+    unknown.version = None;
+    assert!(uninstall(&unknown, "audit-relay", &[]).is_err());
+}
+
 /// A version that has kept neither, and somebody who has set another mode since.
 #[test]
 fn what_a_file_is_since_install_stays_where_its_owner_is_not_on_record() {
