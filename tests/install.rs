@@ -133,6 +133,26 @@ fn a_plugin_file_that_led_to_the_relay_before_starts_it_no_longer() {
     }
 }
 
+#[test]
+fn what_somebody_has_put_back_by_hand_comes_back() {
+    if !root_or_skip() {
+        return;
+    }
+    let system = System::new(false);
+    let name = "etc/audit/plugins.d/syslog.conf";
+    system.put(name, SYSLOG, 0o640);
+    let install = || system.run("install", &["--replace-syslog", "--to", "udp://192.0.2.1"]);
+    let (status, said) = install();
+    assert_eq!(status, 0, "{said}");
+    let theirs = SYSLOG.replace("LOG_INFO", "LOG_INFO LOG_LOCAL3").replace("active = no", "active = yes");
+    system.put(name, &theirs, 0o600);
+    let (status, said) = install();
+    assert_eq!(status, 0, "{said}");
+    let (status, said) = system.run("uninstall", &[]);
+    assert_eq!((status, fs::read_to_string(system.path(name)).unwrap()), (0, theirs), "{said}");
+    assert_eq!(rights(&system.path(name)).2, 0o600, "{said}");
+}
+
 /// Killed after the next text was written and before it was in its place.
 #[test]
 fn what_was_left_aside_hinders_nobody_and_goes() {

@@ -5,6 +5,7 @@
 //! between. Law: root is led nowhere: folders on the way belong to root and nobody else may write them, a link as a last
 //! step is never followed ([`guarded`]), and a file that is no longer what the plan has seen is left alone.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -32,6 +33,9 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Record {
     changes: Vec<Change>,
+    /// Texts of install's that its last change was to replace, by path: they are there still where it was killed before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    former: BTreeMap<PathBuf, String>,
 }
 
 /// The file as somebody finds it who wants to change it. `path` is on the machine that is looked at.
@@ -186,20 +190,33 @@ fn sync(place: &Place) -> io::Result<()> {
     File::from(openat(&place.folder, ".", flags, Mode::empty())?).sync_all()
 }
 
-/// Adds to the record what is about to be changed. A file that is on record keeps its oldest text, owner and mode. Returns the record before.
+/// Adds to the record what is about to be changed. A file on record keeps its oldest text, owner and mode while it is what install
+/// has written; what somebody has written since is what uninstall is to bring back. Returns the record before.
 ///
 /// # Errors
 /// A sentence.
 pub fn remember(root: &Root, changes: &[Change]) -> Result<Vec<Change>, String> {
-    let before = recorded(root)?;
+    let Record { changes: before, mut former } = load(root)?;
     let mut record = before.clone();
     for change in changes {
-        match record.iter_mut().find(|old| old.path == change.path) {
-            Some(old) => (old.after, old.rights) = (change.after.clone(), change.rights),
-            None => record.push(change.clone()),
+        let Some(old) = record.iter_mut().find(|old| old.path == change.path) else {
+            record.push(change.clone());
+            continue;
+        };
+        let is_ours = change.before.is_some()
+            && (change.before == old.after || change.before.as_ref() == former.get(&change.path));
+        if !is_ours {
+            (old.before, old.was) = (change.before.clone(), change.was);
+        } else if change.was.is_some_and(|was| was != old.rights) {
+            old.was = change.was;
         }
+        match change.before.clone().filter(|_| is_ours) {
+            Some(text) => former.insert(change.path.clone(), text),
+            None => former.remove(&change.path),
+        };
+        (old.after, old.rights) = (change.after.clone(), change.rights);
     }
-    replace_record(root, record)?;
+    store(root, Record { changes: record, former })?;
     Ok(before)
 }
 
@@ -218,14 +235,16 @@ pub fn forget(root: &Root, paths: &[PathBuf]) -> Result<(), String> {
 /// # Errors
 /// A sentence: it is there and cannot be used.
 pub fn recorded(root: &Root) -> Result<Vec<Change>, String> {
+    load(root).map(|record| record.changes)
+}
+
+fn load(root: &Root) -> Result<Record, String> {
     match look(root, Path::new(RECORD)) {
-        State::Absent => Ok(Vec::new()),
+        State::Absent => Ok(Record::default()),
         State::Untouchable(why) => Err(format!("{RECORD} {why}")),
-        State::Text(text, _) => {
-            serde_json::from_str::<Record>(&text).map(|record| record.changes).map_err(|error| {
-                format!("{RECORD}: {error}; it was written by another version, or damaged. Move it away")
-            })
-        }
+        State::Text(text, _) => serde_json::from_str(&text).map_err(|error| {
+            format!("{RECORD}: {error}; it was written by another version, or damaged. Move it away")
+        }),
     }
 }
 
@@ -234,16 +253,20 @@ pub fn recorded(root: &Root) -> Result<Vec<Change>, String> {
 /// # Errors
 /// A sentence.
 pub fn replace_record(root: &Root, changes: Vec<Change>) -> Result<(), String> {
+    store(root, Record { changes, former: BTreeMap::new() })
+}
+
+fn store(root: &Root, record: Record) -> Result<(), String> {
     let path = PathBuf::from(RECORD);
     let before = match look(root, &path) {
         State::Text(text, _) => Some(text),
         State::Absent => None,
         State::Untouchable(why) => return Err(format!("{RECORD} {why}")),
     };
-    let after = match changes.is_empty() {
+    let after = match record.changes.is_empty() {
         true => None,
         false => {
-            let text = serde_json::to_string_pretty(&Record { changes });
+            let text = serde_json::to_string_pretty(&record);
             Some(text.map_err(|error| format!("{RECORD}: {error}"))? + "\n")
         }
     };
@@ -420,6 +443,32 @@ mod tests {
         let refused = make(&root, &change("/etc/audit/plugins.d/x.conf", None, Some("x\n"))).unwrap_err();
         assert!(refused.contains("chmod go-w"), "{refused}");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_record_takes_what_somebody_has_written_since() {
+        let (_dir, root) = machine();
+        let path = "/etc/a";
+        let on_record = |changes: &[Change]| {
+            remember(&root, changes).unwrap();
+            recorded(&root).unwrap().remove(0)
+        };
+        on_record(&[change(path, Some("old\n"), Some("new\n"))]);
+        let was = Some(Rights { uid: 0, gid: 4, mode: 0o600 });
+        // By hand, and installed again.
+        let theirs = Change { was, ..change(path, Some("theirs\n"), Some("newer\n")) };
+        assert_eq!(on_record(std::slice::from_ref(&theirs)), theirs);
+        // Removed by hand.
+        let none = change(path, None, Some("newest\n"));
+        assert_eq!(on_record(std::slice::from_ref(&none)), none);
+        // Another mode by hand, the text as it was installed.
+        on_record(&[theirs]);
+        let again = Change { was, ..change(path, Some("newer\n"), Some("newer\n")) };
+        assert_eq!(on_record(&[again]), Change { was, ..change(path, Some("theirs\n"), Some("newer\n")) });
+        // Killed before it had written the next text: what is there is install's own still.
+        on_record(&[change(path, Some("newer\n"), Some("never\n"))]);
+        let kept = on_record(&[change(path, Some("newer\n"), Some("last\n"))]);
+        assert_eq!((kept.before.as_deref(), kept.after.as_deref()), (Some("theirs\n"), Some("last\n")));
     }
 
     #[test]
