@@ -153,6 +153,26 @@ fn what_somebody_has_put_back_by_hand_comes_back() {
     assert_eq!(rights(&system.path(name)).2, 0o600, "{said}");
 }
 
+#[test]
+fn an_edited_plugin_file_keeps_the_configuration_that_it_names() {
+    if !root_or_skip() {
+        return;
+    }
+    let system = System::new(false);
+    let name = "etc/audit/plugins.d/audit-relay.conf";
+    let (status, said) = system.run("install", &["--to", "udp://192.0.2.1"]);
+    assert_eq!(status, 0, "{said}");
+    let edited = format!("# mine\n{}", fs::read_to_string(system.path(name)).unwrap());
+    system.put(name, &edited, 0o640);
+    let (status, said) = system.run("uninstall", &[]);
+    assert_eq!(status, 0, "{said}");
+    let off = edited.replace("active = yes", "active = no");
+    assert_eq!(fs::read_to_string(system.path(name)).unwrap(), off, "{said}");
+    assert!(system.path("etc/audit-relay.toml").exists(), "{said}");
+    assert_eq!(said.matches("left: /etc/audit-relay.toml").count(), 1, "{said}");
+    assert!(said.contains("which /etc/audit/plugins.d/audit-relay.conf names"), "{said}");
+}
+
 /// Killed after the next text was written and before it was in its place.
 #[test]
 fn what_was_left_aside_hinders_nobody_and_goes() {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::DEFAULT_FILE;
 use crate::site::plugin::{self, Facts, Kind};
 use crate::site::{KillMode, Plugin, PluginConf, Version, unit};
 
@@ -421,17 +422,23 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
         removal.programs.extend(other.filter(|other| !removal.programs.contains(other)));
     }
     let programs = removal.programs.clone();
+    // Files that stay, and that led to the relay by somebody's wish.
+    let mut stay: Vec<(&Path, String)> = Vec::new();
     for (change, now) in written.iter().filter(|(change, _)| of_plugins(change)) {
         let path = change.path.display();
         match now {
             State::Absent => {}
             State::Untouchable(why) => return Err(format!("{path} {why}")),
             State::Text(text, rights) if Some(text) == change.after.as_ref() => {
+                // It may have led to the relay before install as well.
+                let restored = change.before.as_ref().map(|text| silenced(text, &programs, found.version));
+                if restored != change.before {
+                    stay.extend(restored.clone().map(|text| (&*change.path, text)));
+                }
                 removal.first.push(Change {
                     path: change.path.clone(),
                     before: Some(text.clone()),
-                    // It may have led to the relay before install as well.
-                    after: change.before.as_ref().map(|text| silenced(text, &programs, found.version)),
+                    after: restored,
                     // What somebody has set since is meant.
                     rights: change.was.filter(|_| *rights == change.rights).unwrap_or(*rights),
                     was: Some(*rights),
@@ -444,6 +451,9 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
                     true => silenced(text, &programs, found.version),
                     false => quieted(text, &programs, change.before.as_deref(), found.version),
                 };
+                if !untouched || quiet != *text {
+                    stay.push((&change.path, quiet.clone()));
+                }
                 if !untouched {
                     removal.left.push(format!("{path}, which has been changed since it was installed"));
                 }
@@ -472,19 +482,29 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
             }
         };
         match state {
-            State::Text(text, rights) => removal.first.push(Change {
-                path: plugin.file.clone(),
-                before: Some(text.clone()),
-                after: Some(set(text, "active", "no")),
-                rights: *rights,
-                was: Some(*rights),
-            }),
+            State::Text(text, rights) => {
+                let quiet = set(text, "active", "no");
+                stay.push((&plugin.file, quiet.clone()));
+                removal.first.push(Change {
+                    path: plugin.file.clone(),
+                    before: Some(text.clone()),
+                    after: Some(quiet),
+                    rights: *rights,
+                    was: Some(*rights),
+                });
+            }
             State::Absent => {}
             State::Untouchable(why) => return Err(format!("{} {why}", plugin.file.display())),
         }
     }
     for (change, now) in written.iter().filter(|(change, _)| !of_plugins(change)) {
+        let namer =
+            stay.iter().find(|(_, text)| names(&parsed(text, found.version), &programs, &change.path));
         match now.text() {
+            Some(_) if namer.is_some() => {
+                let namer = namer.map_or(Path::new(""), |(file, _)| file).display();
+                removal.left.push(format!("{}, which {namer} names", change.path.display()));
+            }
             Some(text) if Some(text) == change.after.as_deref() && change.before.is_none() => {
                 removal.then.push(Change { before: Some(text.to_owned()), after: None, ..change.clone() });
             }
@@ -535,6 +555,14 @@ fn silenced(text: &str, programs: &[String], version: Option<Version>) -> String
 
 fn leads_to_any(conf: &PluginConf, programs: &[String]) -> bool {
     programs.iter().any(|program| conf.leads_to(program))
+}
+
+/// True if the relay that such a file leads to has its configuration in `settings`.
+fn names(conf: &PluginConf, programs: &[String], settings: &Path) -> bool {
+    let named = |word: &String| Path::new(word.strip_prefix("--config=").unwrap_or(word)) == settings;
+    let names_none = !conf.arguments.iter().any(|word| word.starts_with("--config"));
+    leads_to_any(conf, programs)
+        && (conf.arguments.iter().any(named) || (names_none && settings == Path::new(DEFAULT_FILE)))
 }
 
 /// As the newest auditd reads it, which takes the longest lines and the most words, where the version is not known.

@@ -319,6 +319,13 @@ fn what_an_interrupted_install_did_not_come_to_is_not_called_changed() {
     let removal = uninstall(&there, "audit-relay", &written(&there, &wish, &changes)).unwrap();
     let nothing = Removal { programs: vec!["audit-relay".to_owned()], ..Removal::default() };
     assert_eq!(removal, nothing);
+    // The configuration goes, although the file that it did not come to names it.
+    let own = State::Text(SHIPPED.to_owned(), Rights::of_root(0o640));
+    let there = Found { own: own.clone(), ..found("3.0.9") };
+    let changes = install(&there, &self::wish()).unwrap();
+    let halfway = Found { own, ..after(there, &self::wish(), &changes) };
+    let removal = uninstall(&halfway, "audit-relay", &written(&halfway, &self::wish(), &changes)).unwrap();
+    assert_eq!((removal.first.len(), removal.then.len(), removal.left.len()), (0, 1, 0), "{removal:?}");
     // What led to the relay before, does so still.
     let on = set(SHIPPED, "active", "yes");
     let own = State::Text(on.clone(), Rights::of_root(0o664));
@@ -389,6 +396,31 @@ fn copies_of_a_plugin_file_start_nothing() {
     unknown.plugins.push(plugin);
     unknown.version = None;
     assert!(uninstall(&unknown, "audit-relay", &[]).is_err());
+}
+
+/// The relay's configuration stays where a plugin file stays that names it, and goes where nothing does.
+#[test]
+fn the_configuration_stays_with_an_edited_file_that_names_it() {
+    let usual = PathBuf::from("/etc/audit-relay.toml");
+    let other = PathBuf::from("/etc/relay/other.toml");
+    for (settings, edit, stays) in [
+        ((usual.clone(), true), "# edited\n", true),
+        ((other.clone(), false), "# edited\n", true),
+        ((other, false), "args = --config /etc/mine.toml\n", false),
+        ((usual.clone(), true), "args = --to udp://192.0.2.7\n", true),
+        ((usual, true), "path = /sbin/audisp-syslog\nargs = LOG_INFO\n", false),
+    ] {
+        let wish = Wish { settings, ..wish() };
+        let changes = install(&found("4.2.1"), &wish).unwrap();
+        let mut installed = after(found("4.2.1"), &wish, &changes);
+        let edited = format!("{}{edit}", installed.own.text().unwrap());
+        installed.own = State::Text(edited, Rights::of_root(0o640));
+        let removal = uninstall(&installed, "audit-relay", &written(&installed, &wish, &changes)).unwrap();
+        assert_eq!(removal.then.is_empty(), stays, "{edit} {removal:?}");
+        let said =
+            format!("{}, which /etc/audit/plugins.d/audit-relay.conf names", wish.settings.0.display());
+        assert_eq!(removal.left.contains(&said), stays, "{edit} {removal:?}");
+    }
 }
 
 /// A version that has kept neither, and somebody who has set another mode since.
