@@ -155,6 +155,16 @@ impl Ground {
         live::watch(daemon, &Watch { program: &self.program, sources, words, old: &old, limit })
     }
 
+    /// Removes what an install or uninstall that was killed has left beside the files that they write.
+    fn sweep(&self, more: &[&Path]) {
+        let plugins = [plan::OWN, plan::SYSLOG].map(|name| self.found.folder.join(name));
+        let usual = [apply::RECORD, unit::OURS, DEFAULT_FILE].map(Path::new);
+        apply::sweep(
+            &self.root,
+            plugins.iter().map(PathBuf::as_path).chain(usual).chain(more.iter().copied()),
+        );
+    }
+
     /// The program's name, by which a plugin's configuration is known for the relay's.
     fn name(&self) -> String {
         self.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -232,6 +242,7 @@ pub fn install(request: &Request, what: Installation) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
+    ground.sweep(&[&settings]);
     let record = apply::remember(&ground.root, &changes)?;
     let mut done = Vec::new();
     match carry_out(&ground, &wish, &changes, &mut done, what.patience) {
@@ -248,9 +259,8 @@ pub fn install(request: &Request, what: Installation) -> Result<(), Failure> {
 pub fn upgraded(request: &Request, patience: Duration) -> Result<(), Failure> {
     let ground = Ground::look(request, Path::new(DEFAULT_FILE))?;
     let name = ground.name();
-    let Some(plugin) = ground.found.plugins.iter().find(|plugin| plugin.is_active_and_leads_to(&name)) else {
-        return Ok(());
-    };
+    let names = [name.clone()];
+    let Some(plugin) = ground.found.relays(&names).next() else { return Ok(()) };
     let Some(daemon) = &ground.daemon else { return Ok(()) };
     if request.dry_run {
         return Ok(());
@@ -408,10 +418,7 @@ fn words_after(ground: &Ground, changes: &[Change]) -> Option<Vec<String>> {
     let of_plugins = |change: &&Change| change.path.parent() == Some(&*ground.found.folder);
     match changes.iter().find(of_plugins).and_then(|change| change.after.as_ref()) {
         Some(text) => own_words(&PluginConf::parse(text, ground.found.version?), &name),
-        None => {
-            let is_ours = |plugin: &&site::Plugin| plugin.is_active_and_leads_to(&name);
-            own_words(ground.found.plugins.iter().find(is_ours)?.conf.as_ref()?, &name)
-        }
+        None => own_words(ground.found.relays(std::slice::from_ref(&name)).next()?.conf.as_ref()?, &name),
     }
 }
 
@@ -453,11 +460,11 @@ fn take_back(ground: &Ground, done: &[Change], record: Vec<Change>, why: Failure
     reload_units(&ground.root, done);
     let of_plugins = |change: &Change| change.path.parent() == Some(&*ground.found.folder);
     if let Some(daemon) = ground.daemon.as_ref().filter(|_| done.iter().any(of_plugins)) {
-        let name = ground.name();
+        let names = [ground.name()];
         // One that it has started before, it goes on with.
-        let had_one = ground.found.plugins.iter().any(|plugin| plugin.is_active_and_leads_to(&name));
+        let had_one = ground.found.relays(&names).next().is_some();
         let told = daemon.reload().is_ok();
-        if !(told && (had_one || daemon.lets_go(&[name], LETTING_GO))) {
+        if !(told && (had_one || daemon.lets_go(&names, LETTING_GO))) {
             left.push(format!("auditd (pid {}) has not ended the relay", daemon.pid));
         }
     }
@@ -505,6 +512,8 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
     let all: Vec<Change> = removal.first.iter().chain(&removal.then).cloned().collect();
     show(&all, "auditd does not start the relay; no file changes");
     if !request.dry_run {
+        let paths: Vec<&Path> = written.iter().map(|(change, _)| change.path.as_path()).collect();
+        ground.sweep(&paths);
         for change in &removal.first {
             apply::make(&ground.root, change)?;
         }
@@ -536,6 +545,10 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
         }
         for change in &removal.then {
             apply::make(&ground.root, change)?;
+        }
+        // Of an install that was killed between the folder and the file.
+        if written.iter().any(|(change, now)| change.path == Path::new(unit::OURS) && *now == State::Absent) {
+            apply::remove_drop_ins_if_empty(&ground.root);
         }
         reload_units(&ground.root, &removal.then);
         // What stays because it was asked for may still be removed later.

@@ -91,7 +91,13 @@ impl Plugin {
         self.conf.as_ref().is_some_and(|conf| conf.active) && !self.is_started()
     }
 
-    /// It is said to be started, well or not, and runs `program`.
+    /// auditd of this version does not look at a file of this name: whatever it says starts nothing, and hinders no reload.
+    pub fn is_passed_over(&self, version: Version) -> bool {
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
+        plugin::name_fault(&name, version).is_some()
+    }
+
+    /// It is said to be started, well or not, whatever its name, and runs `program`.
     pub fn is_active_and_leads_to(&self, program: &str) -> bool {
         self.conf.as_ref().is_some_and(|conf| conf.active && conf.leads_to(program))
     }

@@ -109,6 +109,103 @@ fn text_owner_group_and_mode_come_back() {
 }
 
 #[test]
+fn a_plugin_file_that_led_to_the_relay_before_starts_it_no_longer() {
+    if !root_or_skip() {
+        return;
+    }
+    const OURS: &str = "active = yes\ndirection = out\npath = /usr/sbin/audit-relay\ntype = always\nargs = --to udp://192.0.2.7\nformat = string\n";
+    for (text, mode) in [
+        (OURS, 0o664),
+        (OURS, 0o646),
+        (&*OURS.replace("/usr/sbin", "/usr/local/sbin"), 0o640),
+        (&*OURS.replace("--to udp://192.0.2.7", "--config /etc/audit-relay.toml"), 0o664),
+    ] {
+        let system = System::new(false);
+        let name = "etc/audit/plugins.d/audit-relay.conf";
+        system.put(name, text, mode);
+        let (status, said) = system.run("install", &["--to", "udp://192.0.2.1"]);
+        assert_eq!(status, 0, "{said}");
+        let (status, said) = system.run("uninstall", &[]);
+        let off = text.replace("active = yes", "active = no");
+        assert_eq!((status, fs::read_to_string(system.path(name)).unwrap()), (0, off), "{said}");
+        let (status, said) = system.run("uninstall", &[]);
+        assert!(status == 0 && said.contains("no file changes"), "{said}");
+    }
+}
+
+#[test]
+fn what_somebody_has_put_back_by_hand_comes_back() {
+    if !root_or_skip() {
+        return;
+    }
+    let system = System::new(false);
+    let name = "etc/audit/plugins.d/syslog.conf";
+    system.put(name, SYSLOG, 0o640);
+    let install = || system.run("install", &["--replace-syslog", "--to", "udp://192.0.2.1"]);
+    let (status, said) = install();
+    assert_eq!(status, 0, "{said}");
+    let theirs = SYSLOG.replace("LOG_INFO", "LOG_INFO LOG_LOCAL3").replace("active = no", "active = yes");
+    system.put(name, &theirs, 0o600);
+    let (status, said) = install();
+    assert_eq!(status, 0, "{said}");
+    let (status, said) = system.run("uninstall", &[]);
+    assert_eq!((status, fs::read_to_string(system.path(name)).unwrap()), (0, theirs), "{said}");
+    assert_eq!(rights(&system.path(name)).2, 0o600, "{said}");
+}
+
+#[test]
+fn an_edited_plugin_file_keeps_the_configuration_that_it_names() {
+    if !root_or_skip() {
+        return;
+    }
+    let system = System::new(false);
+    let name = "etc/audit/plugins.d/audit-relay.conf";
+    let (status, said) = system.run("install", &["--to", "udp://192.0.2.1"]);
+    assert_eq!(status, 0, "{said}");
+    let edited = format!("# mine\n{}", fs::read_to_string(system.path(name)).unwrap());
+    system.put(name, &edited, 0o640);
+    let (status, said) = system.run("uninstall", &[]);
+    assert_eq!(status, 0, "{said}");
+    let off = edited.replace("active = yes", "active = no");
+    assert_eq!(fs::read_to_string(system.path(name)).unwrap(), off, "{said}");
+    assert!(system.path("etc/audit-relay.toml").exists(), "{said}");
+    assert_eq!(said.matches("left: /etc/audit-relay.toml").count(), 1, "{said}");
+    assert!(said.contains("which /etc/audit/plugins.d/audit-relay.conf names"), "{said}");
+}
+
+/// Killed after the next text was written and before it was in its place.
+#[test]
+fn what_was_left_aside_hinders_nobody_and_goes() {
+    if !root_or_skip() {
+        return;
+    }
+    let aside = [
+        "etc/audit/plugins.d/.audit-relay.conf.new",
+        "etc/audit/plugins.d/.syslog.conf.new",
+        "etc/.audit-relay.toml.new",
+        "var/lib/audit-relay/.install.json.new",
+        "etc/systemd/system/auditd.service.d/.audit-relay.conf.new",
+    ];
+    let text = "active = yes\ndirection = out\npath = /usr/sbin/audit-relay\ntype = always\nargs = --config /etc/audit-relay.toml\nformat = string\n";
+    for (what, more) in [("install", &["--to", "udp://192.0.2.1"][..]), ("uninstall", &[])] {
+        let system = System::new(false);
+        for name in aside {
+            fs::create_dir_all(system.path(name).parent().unwrap()).unwrap();
+            system.put(name, text, 0o640);
+        }
+        system.put("etc/audit/plugins.d/audit-relay.conf.bak", text, 0o640);
+        let (status, said) = system.run(what, more);
+        assert_eq!(status, 0, "{said}");
+        let left: Vec<_> = aside.iter().filter(|name| system.path(name).exists()).collect();
+        assert!(left.is_empty(), "{what}: {left:?}");
+        assert!(system.path("etc/audit/plugins.d/audit-relay.conf.bak").exists(), "that is not ours");
+        let (status, said) = system.run("uninstall", &[]);
+        assert_eq!(status, 0, "{said}");
+        assert!(!system.path(RECORD).parent().unwrap().exists(), "nothing is left: {said}");
+    }
+}
+
+#[test]
 fn files_of_tls_are_looked_for_in_that_system_and_read_by_its_account() {
     if !root_or_skip() {
         return;

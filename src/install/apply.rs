@@ -5,6 +5,8 @@
 //! between. Law: root is led nowhere: folders on the way belong to root and nobody else may write them, a link as a last
 //! step is never followed ([`guarded`]), and a file that is no longer what the plan has seen is left alone.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -12,8 +14,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Record {
     changes: Vec<Change>,
+    /// Texts of install's that its last change was to replace, by path: they are there still where it was killed before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    former: BTreeMap<PathBuf, String>,
 }
 
 /// The file as somebody finds it who wants to change it. `path` is on the machine that is looked at.
@@ -102,8 +107,8 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
             .and_then(|()| sync(&place)),
     };
     done.map_err(|error| format!("{shown}: cannot be written: {error}"))?;
-    if let Some(folder) = drop_ins.filter(|_| change.after.is_none()) {
-        let _ = fs::remove_dir(folder);
+    if drop_ins.is_some() && change.after.is_none() {
+        remove_drop_ins_if_empty(root);
     }
     Ok(())
 }
@@ -122,11 +127,39 @@ pub fn undo(root: &Root, change: &Change) -> Result<(), String> {
     make(root, &change.back())
 }
 
-fn write(place: &Place, text: &str, rights: Rights) -> io::Result<()> {
-    // auditd passes over names that begin with a dot.
-    let mut aside = std::ffi::OsString::from(".");
+/// Removes what a process that was killed has left beside these files: the next text, under the name that it is written under first.
+/// What is no regular file of ours stays, and so does what cannot be removed: [`write`] says so where it matters.
+pub fn sweep<'a>(root: &Root, paths: impl IntoIterator<Item = &'a Path>) {
+    for place in paths.into_iter().filter_map(|path| place(root, path).ok()) {
+        let aside = aside(&place);
+        let Ok(found) = fstatat(&place.folder, aside.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        if is_file && found.st_uid == Uid::effective().as_raw() {
+            let _ = unlinkat(&place.folder, aside.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+/// Removes the folder of auditd's drop-ins unless something is in it.
+pub fn remove_drop_ins_if_empty(root: &Root) {
+    let folder = Path::new(unit::OURS).parent().and_then(|folder| place(root, folder).ok());
+    if let Some(Place { folder, name }) = folder {
+        let _ = unlinkat(&folder, name.as_os_str(), UnlinkatFlags::RemoveDir);
+    }
+}
+
+/// The name under which a file is written first. auditd passes over names that begin with a dot.
+fn aside(place: &Place) -> OsString {
+    let mut aside = OsString::from(".");
     aside.push(&place.name);
     aside.push(".new");
+    aside
+}
+
+fn write(place: &Place, text: &str, rights: Rights) -> io::Result<()> {
+    let aside = aside(place);
     match unlinkat(&place.folder, aside.as_os_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno.into()),
@@ -157,20 +190,33 @@ fn sync(place: &Place) -> io::Result<()> {
     File::from(openat(&place.folder, ".", flags, Mode::empty())?).sync_all()
 }
 
-/// Adds to the record what is about to be changed. A file that is on record keeps its oldest text, owner and mode. Returns the record before.
+/// Adds to the record what is about to be changed. A file on record keeps its oldest text, owner and mode while it is what install
+/// has written; what somebody has written since is what uninstall is to bring back. Returns the record before.
 ///
 /// # Errors
 /// A sentence.
 pub fn remember(root: &Root, changes: &[Change]) -> Result<Vec<Change>, String> {
-    let before = recorded(root)?;
+    let Record { changes: before, mut former } = load(root)?;
     let mut record = before.clone();
     for change in changes {
-        match record.iter_mut().find(|old| old.path == change.path) {
-            Some(old) => (old.after, old.rights) = (change.after.clone(), change.rights),
-            None => record.push(change.clone()),
+        let Some(old) = record.iter_mut().find(|old| old.path == change.path) else {
+            record.push(change.clone());
+            continue;
+        };
+        let is_ours = change.before.is_some()
+            && (change.before == old.after || change.before.as_ref() == former.get(&change.path));
+        if !is_ours {
+            (old.before, old.was) = (change.before.clone(), change.was);
+        } else if change.was.is_some_and(|was| was != old.rights) {
+            old.was = change.was;
         }
+        match change.before.clone().filter(|_| is_ours) {
+            Some(text) => former.insert(change.path.clone(), text),
+            None => former.remove(&change.path),
+        };
+        (old.after, old.rights) = (change.after.clone(), change.rights);
     }
-    replace_record(root, record)?;
+    store(root, Record { changes: record, former })?;
     Ok(before)
 }
 
@@ -189,14 +235,16 @@ pub fn forget(root: &Root, paths: &[PathBuf]) -> Result<(), String> {
 /// # Errors
 /// A sentence: it is there and cannot be used.
 pub fn recorded(root: &Root) -> Result<Vec<Change>, String> {
+    load(root).map(|record| record.changes)
+}
+
+fn load(root: &Root) -> Result<Record, String> {
     match look(root, Path::new(RECORD)) {
-        State::Absent => Ok(Vec::new()),
+        State::Absent => Ok(Record::default()),
         State::Untouchable(why) => Err(format!("{RECORD} {why}")),
-        State::Text(text, _) => {
-            serde_json::from_str::<Record>(&text).map(|record| record.changes).map_err(|error| {
-                format!("{RECORD}: {error}; it was written by another version, or damaged. Move it away")
-            })
-        }
+        State::Text(text, _) => serde_json::from_str(&text).map_err(|error| {
+            format!("{RECORD}: {error}; it was written by another version, or damaged. Move it away")
+        }),
     }
 }
 
@@ -205,16 +253,20 @@ pub fn recorded(root: &Root) -> Result<Vec<Change>, String> {
 /// # Errors
 /// A sentence.
 pub fn replace_record(root: &Root, changes: Vec<Change>) -> Result<(), String> {
+    store(root, Record { changes, former: BTreeMap::new() })
+}
+
+fn store(root: &Root, record: Record) -> Result<(), String> {
     let path = PathBuf::from(RECORD);
     let before = match look(root, &path) {
         State::Text(text, _) => Some(text),
         State::Absent => None,
         State::Untouchable(why) => return Err(format!("{RECORD} {why}")),
     };
-    let after = match changes.is_empty() {
+    let after = match record.changes.is_empty() {
         true => None,
         false => {
-            let text = serde_json::to_string_pretty(&Record { changes });
+            let text = serde_json::to_string_pretty(&record);
             Some(text.map_err(|error| format!("{RECORD}: {error}"))? + "\n")
         }
     };
@@ -354,6 +406,36 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_aside_is_swept_and_nothing_else_is() {
+        let (dir, root) = machine();
+        let folder = dir.path().join("etc/audit/plugins.d");
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        for name in [".a.conf.new", ".other.conf.new", "a.conf.new", ".a.conf.swp"] {
+            fs::write(folder.join(name), "x").unwrap();
+        }
+        symlink(&victim, folder.join(".link.conf.new")).unwrap();
+        fs::create_dir(folder.join(".folder.conf.new")).unwrap();
+        let paths = ["a.conf", "link.conf", "folder.conf", "none.conf"]
+            .map(|name| Path::new("/etc/audit/plugins.d").join(name));
+        let gone = Path::new("/not/there/a.conf");
+        sweep(&root, paths.iter().map(PathBuf::as_path).chain([gone]));
+        let mut left: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [".a.conf.swp", ".folder.conf.new", ".link.conf.new", ".other.conf.new", "a.conf.new"]
+        );
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        // Where others may write, and so may have put it there, nothing is touched.
+        fs::write(folder.join(".a.conf.new"), "x").unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        sweep(&root, [paths[0].as_path()]);
+        assert!(folder.join(".a.conf.new").exists());
+    }
+
+    #[test]
     fn folders_that_others_write_are_refused() {
         let (dir, root) = machine();
         let folder = dir.path().join("etc/audit/plugins.d");
@@ -361,6 +443,32 @@ mod tests {
         let refused = make(&root, &change("/etc/audit/plugins.d/x.conf", None, Some("x\n"))).unwrap_err();
         assert!(refused.contains("chmod go-w"), "{refused}");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_record_takes_what_somebody_has_written_since() {
+        let (_dir, root) = machine();
+        let path = "/etc/a";
+        let on_record = |changes: &[Change]| {
+            remember(&root, changes).unwrap();
+            recorded(&root).unwrap().remove(0)
+        };
+        on_record(&[change(path, Some("old\n"), Some("new\n"))]);
+        let was = Some(Rights { uid: 0, gid: 4, mode: 0o600 });
+        // By hand, and installed again.
+        let theirs = Change { was, ..change(path, Some("theirs\n"), Some("newer\n")) };
+        assert_eq!(on_record(std::slice::from_ref(&theirs)), theirs);
+        // Removed by hand.
+        let none = change(path, None, Some("newest\n"));
+        assert_eq!(on_record(std::slice::from_ref(&none)), none);
+        // Another mode by hand, the text as it was installed.
+        on_record(&[theirs]);
+        let again = Change { was, ..change(path, Some("newer\n"), Some("newer\n")) };
+        assert_eq!(on_record(&[again]), Change { was, ..change(path, Some("theirs\n"), Some("newer\n")) });
+        // Killed before it had written the next text: what is there is install's own still.
+        on_record(&[change(path, Some("newer\n"), Some("never\n"))]);
+        let kept = on_record(&[change(path, Some("newer\n"), Some("last\n"))]);
+        assert_eq!((kept.before.as_deref(), kept.after.as_deref()), (Some("theirs\n"), Some("last\n")));
     }
 
     #[test]

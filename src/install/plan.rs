@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::DEFAULT_FILE;
 use crate::site::plugin::{self, Facts, Kind};
 use crate::site::{KillMode, Plugin, PluginConf, Version, unit};
 
@@ -89,6 +90,18 @@ pub struct Found {
     pub drop_in: State,
     /// The relay's program, links followed; `None`: it is not there.
     pub program: Option<Facts>,
+}
+
+impl Found {
+    /// The plugins that auditd is told to start, well or not, and that lead to one of these programs. Where auditd's version is
+    /// not known, it may be one that looks at more names.
+    pub fn relays(&self, programs: &[String]) -> impl Iterator<Item = &Plugin> {
+        let leads = |plugin: &&Plugin| {
+            let is_copy = plugin.is_passed_over(self.version.unwrap_or(Version::new(3, 0, 0)));
+            !is_copy && programs.iter().any(|program| plugin.is_active_and_leads_to(program))
+        };
+        self.plugins.iter().filter(leads)
+    }
 }
 
 /// What is wanted.
@@ -190,7 +203,8 @@ pub fn install(found: &Found, wish: &Wish) -> Result<Vec<Change>, String> {
     }
     let name = wish.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let file = found.folder.join(if wish.replace_syslog { SYSLOG } else { OWN });
-    for other in found.plugins.iter().filter(|other| other.file != file) {
+    let others = found.plugins.iter().filter(|other| other.file != file);
+    for other in others.filter(|other| !other.is_passed_over(version)) {
         if other.is_active_and_leads_to(&name) {
             return Err(format!(
                 "auditd is told to start the relay already, by {}; with a second one every record would be sent twice. \
@@ -420,25 +434,46 @@ pub struct Removal {
 pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Result<Removal, String> {
     let mut removal = Removal { programs: vec![name.to_owned()], ..Removal::default() };
     let of_plugins = |change: &Change| change.path.parent() == Some(&*found.folder);
+    for (change, _) in written.iter().filter(|(change, _)| of_plugins(change)) {
+        let other = change.after.as_deref().and_then(|text| called_otherwise(text, name, found.version));
+        removal.programs.extend(other.filter(|other| !removal.programs.contains(other)));
+    }
+    let programs = removal.programs.clone();
+    // Files that stay, and that led to the relay by somebody's wish.
+    let mut stay: Vec<(&Path, String)> = Vec::new();
     for (change, now) in written.iter().filter(|(change, _)| of_plugins(change)) {
         let path = change.path.display();
         match now {
             State::Absent => {}
             State::Untouchable(why) => return Err(format!("{path} {why}")),
             State::Text(text, rights) if Some(text) == change.after.as_ref() => {
-                removal.programs.extend(called_otherwise(text, name, found.version));
+                // It may have led to the relay before install as well.
+                let restored = change.before.as_ref().map(|text| silenced(text, &programs, found.version));
+                if restored != change.before {
+                    stay.extend(restored.clone().map(|text| (&*change.path, text)));
+                }
                 removal.first.push(Change {
                     path: change.path.clone(),
                     before: Some(text.clone()),
-                    after: change.before.clone(),
+                    after: restored,
                     // What somebody has set since is meant.
                     rights: change.was.filter(|_| *rights == change.rights).unwrap_or(*rights),
                     was: Some(*rights),
                 });
             }
             State::Text(text, rights) => {
-                let quiet = quieted(text, name, change.before.as_deref(), found.version);
-                removal.left.push(format!("{path}, which has been changed since it was installed"));
+                // An install that was interrupted has put on record what it did not come to.
+                let untouched = Some(text) == change.before.as_ref();
+                let quiet = match untouched {
+                    true => silenced(text, &programs, found.version),
+                    false => quieted(text, &programs, change.before.as_deref(), found.version),
+                };
+                if !untouched || quiet != *text {
+                    stay.push((&change.path, quiet.clone()));
+                }
+                if !untouched {
+                    removal.left.push(format!("{path}, which has been changed since it was installed"));
+                }
                 if quiet != *text {
                     let after = Some(quiet);
                     let (path, before) = (change.path.clone(), Some(text.clone()));
@@ -447,7 +482,8 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
             }
         }
     }
-    for plugin in found.plugins.iter().filter(|plugin| plugin.is_active_and_leads_to(name)) {
+    // A mode that auditd refuses may be repaired tomorrow; a name that it passes over is a copy's.
+    for plugin in found.relays(&programs) {
         if written.iter().any(|(change, _)| change.path == plugin.file) {
             continue;
         }
@@ -463,19 +499,29 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
             }
         };
         match state {
-            State::Text(text, rights) => removal.first.push(Change {
-                path: plugin.file.clone(),
-                before: Some(text.clone()),
-                after: Some(set(text, "active", "no")),
-                rights: *rights,
-                was: Some(*rights),
-            }),
+            State::Text(text, rights) => {
+                let quiet = set(text, "active", "no");
+                stay.push((&plugin.file, quiet.clone()));
+                removal.first.push(Change {
+                    path: plugin.file.clone(),
+                    before: Some(text.clone()),
+                    after: Some(quiet),
+                    rights: *rights,
+                    was: Some(*rights),
+                });
+            }
             State::Absent => {}
             State::Untouchable(why) => return Err(format!("{} {why}", plugin.file.display())),
         }
     }
     for (change, now) in written.iter().filter(|(change, _)| !of_plugins(change)) {
+        let namer =
+            stay.iter().find(|(_, text)| names(&parsed(text, found.version), &programs, &change.path));
         match now.text() {
+            Some(_) if namer.is_some() => {
+                let namer = namer.map_or(Path::new(""), |(file, _)| file).display();
+                removal.left.push(format!("{}, which {namer} names", change.path.display()));
+            }
             Some(text) if Some(text) == change.after.as_deref() && change.before.is_none() => {
                 removal.then.push(Change { before: Some(text.to_owned()), after: None, ..change.clone() });
             }
@@ -493,25 +539,52 @@ pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Resu
 
 /// The name of the program that a text of install's starts, if it is not `name`.
 fn called_otherwise(text: &str, name: &str, version: Option<Version>) -> Option<String> {
-    let conf = PluginConf::parse(text, version.unwrap_or(Version::new(4, 2, 0)));
+    let conf = parsed(text, version);
     let path = conf.path.as_deref().filter(|_| !conf.leads_to(name))?;
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// A text that was changed since install, so that it starts the relay no longer: who was there before is put in its place,
 /// as active as it was.
-fn quieted(text: &str, name: &str, before: Option<&str>, version: Option<Version>) -> String {
-    let version = version.unwrap_or(Version::new(4, 2, 0));
-    if !PluginConf::parse(text, version).leads_to(name) {
+fn quieted(text: &str, programs: &[String], before: Option<&str>, version: Option<Version>) -> String {
+    if !leads_to_any(&parsed(text, version), programs) {
         return text.to_owned();
     }
-    let old = before.map(|text| PluginConf::parse(text, version));
+    let old = before.map(|text| parsed(text, version));
     match old.as_ref().and_then(|conf| conf.path.as_deref().and_then(Path::to_str).map(|path| (conf, path))) {
-        Some((old, path)) if !old.leads_to(name) => {
-            set(&set(text, "path", path), "active", if old.active { "yes" } else { "no" })
+        Some((old, path)) if !leads_to_any(old, programs) => {
+            let text = set(&set(text, "path", path), "active", if old.active { "yes" } else { "no" });
+            // Words behind a filter that lead to the relay are there still.
+            silenced(&text, programs, version)
         }
         _ => set(text, "active", "no"),
     }
+}
+
+/// A text so that it starts none of these programs; otherwise as it is.
+fn silenced(text: &str, programs: &[String], version: Option<Version>) -> String {
+    let conf = parsed(text, version);
+    match conf.active && leads_to_any(&conf, programs) {
+        true => set(text, "active", "no"),
+        false => text.to_owned(),
+    }
+}
+
+fn leads_to_any(conf: &PluginConf, programs: &[String]) -> bool {
+    programs.iter().any(|program| conf.leads_to(program))
+}
+
+/// True if the relay that such a file leads to has its configuration in `settings`.
+fn names(conf: &PluginConf, programs: &[String], settings: &Path) -> bool {
+    let named = |word: &String| Path::new(word.strip_prefix("--config=").unwrap_or(word)) == settings;
+    let names_none = !conf.arguments.iter().any(|word| word.starts_with("--config"));
+    leads_to_any(conf, programs)
+        && (conf.arguments.iter().any(named) || (names_none && settings == Path::new(DEFAULT_FILE)))
+}
+
+/// As the newest auditd reads it, which takes the longest lines and the most words, where the version is not known.
+fn parsed(text: &str, version: Option<Version>) -> PluginConf {
+    PluginConf::parse(text, version.unwrap_or(Version::new(4, 2, 0)))
 }
 
 /// Shows changes as `diff` would, by lines.

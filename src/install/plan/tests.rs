@@ -248,6 +248,96 @@ fn what_was_changed_since_is_left_but_starts_nothing() {
     assert_eq!(text, format!("# edited\n{SYSLOG_3}"));
 }
 
+/// A file that led to the relay before install, and that auditd did not take, or that started another one.
+#[test]
+fn what_led_to_the_relay_before_install_starts_nothing_after_uninstall() {
+    let on = set(SHIPPED, "active", "yes");
+    let old_path = set(&on, "path", "/usr/local/sbin/audit-relay");
+    let elsewhere = set(&old_path, "args", "--config /root/relay.toml");
+    let filter = "active = yes\npath = /sbin/audisp-filter\nargs = /etc/a.conf /usr/sbin/audit-relay\n";
+    for (before, mode, program) in [
+        (on.as_str(), 0o664, "/usr/sbin/audit-relay"),
+        (&set(&on, "args", "--to udp://192.0.2.1"), 0o640, "/usr/sbin/audit-relay"),
+        (&old_path, 0o640, "/usr/sbin/audit-relay"),
+        (&elsewhere, 0o640, "/usr/sbin/audit-relay"),
+        (&old_path, 0o640, "/opt/sbin/audit-relay-2"),
+        (filter, 0o640, "/usr/sbin/audit-relay"),
+    ] {
+        for version in ["3.0.9", "4.2.1"] {
+            let case = format!("{before} {mode:o} {program} {version}");
+            let wish = Wish { program: program.into(), ..wish() };
+            let own = State::Text(before.to_owned(), Rights::of_root(mode));
+            let mut there = Found { own, ..found(version) };
+            let plugin = plugin_of(&there, OWN, before);
+            there.plugins.push(plugin);
+            let changes = install(&there, &wish).expect(&case);
+            let installed = after(there, &wish, &changes);
+            let removal =
+                uninstall(&installed, "audit-relay", &written(&installed, &wish, &changes)).unwrap();
+            let [change] = &removal.first[..] else { panic!("{case}: {removal:?}") };
+            assert_eq!(change.after.as_deref(), Some(&*set(before, "active", "no")), "{case}");
+            assert_eq!(change.rights.mode, mode, "{case}");
+            let back = after(after(installed, &wish, &removal.first), &wish, &removal.then);
+            for name in &removal.programs {
+                assert!(back.plugins.iter().all(|plugin| !plugin.is_active_and_leads_to(name)), "{case}");
+            }
+            // And once more, with nothing on record.
+            assert_eq!(uninstall(&back, "audit-relay", &[]).unwrap().first, [], "{case}");
+        }
+    }
+}
+
+/// Edited since, and the program is called otherwise; or a filter was put before it.
+#[test]
+fn what_was_edited_since_starts_no_relay_of_any_name() {
+    let wish = Wish { program: "/opt/sbin/audit-relay-2".into(), replace_syslog: true, ..wish() };
+    let before = Found { syslog: State::Text(SYSLOG_3.to_owned(), Rights::of_root(0o640)), ..found("4.2.1") };
+    let changes = install(&before, &wish).unwrap();
+    let installed = after(before, &wish, &changes);
+    let text = installed.syslog.text().unwrap();
+    let filter =
+        set(&set(text, "path", "/sbin/audisp-filter"), "args", "allowlist /etc/a /opt/sbin/audit-relay-2");
+    let active = SYSLOG_3.replace("active = no", "active = yes");
+    for edited in [format!("# edited\n{text}"), filter] {
+        for was in [SYSLOG_3, &active] {
+            let mut written = written(&installed, &wish, &changes);
+            written[1].0.before = Some(was.to_owned());
+            written[1].1 = State::Text(edited.clone(), Rights::of_root(0o640));
+            let removal = uninstall(&installed, "audit-relay", &written).unwrap();
+            let after = PluginConf::parse(removal.first[0].after.as_deref().unwrap(), Version::new(4, 2, 1));
+            assert!(!(after.active && after.leads_to("audit-relay-2")), "{edited}: {after:?}");
+        }
+    }
+}
+
+/// It had come to the record, and not to the file.
+#[test]
+fn what_an_interrupted_install_did_not_come_to_is_not_called_changed() {
+    let wish = Wish { replace_syslog: true, ..wish() };
+    let there = Found { syslog: State::Text(SYSLOG_3.to_owned(), Rights::of_root(0o640)), ..found("3.0.9") };
+    let changes = install(&there, &wish).unwrap();
+    let removal = uninstall(&there, "audit-relay", &written(&there, &wish, &changes)).unwrap();
+    let nothing = Removal { programs: vec!["audit-relay".to_owned()], ..Removal::default() };
+    assert_eq!(removal, nothing);
+    // The configuration goes, although the file that it did not come to names it.
+    let own = State::Text(SHIPPED.to_owned(), Rights::of_root(0o640));
+    let there = Found { own: own.clone(), ..found("3.0.9") };
+    let changes = install(&there, &self::wish()).unwrap();
+    let halfway = Found { own, ..after(there, &self::wish(), &changes) };
+    let removal = uninstall(&halfway, "audit-relay", &written(&halfway, &self::wish(), &changes)).unwrap();
+    assert_eq!((removal.first.len(), removal.then.len(), removal.left.len()), (0, 1, 0), "{removal:?}");
+    // What led to the relay before, does so still.
+    let on = set(SHIPPED, "active", "yes");
+    let own = State::Text(on.clone(), Rights::of_root(0o664));
+    let mut there = Found { own, ..found("4.2.1") };
+    let plugin = plugin_of(&there, OWN, &set(&on, "path", "/usr/local/sbin/audit-relay"));
+    there.plugins.push(plugin);
+    let wish = Wish { program: "/opt/sbin/audit-relay".into(), ..self::wish() };
+    let changes = install(&there, &wish).unwrap();
+    let removal = uninstall(&there, "audit-relay", &written(&there, &wish, &changes)).unwrap();
+    assert_eq!((removal.first[0].after.as_deref(), removal.left.len()), (Some(SHIPPED), 0), "{removal:?}");
+}
+
 #[test]
 fn what_install_has_not_written_is_only_switched_off() {
     let on = set(SHIPPED, "active", "yes");
@@ -262,6 +352,75 @@ fn what_install_has_not_written_is_only_switched_off() {
     assert!(uninstall(&elsewhere, "audit-relay", &[]).unwrap_err().contains("active = no"));
     let nothing = Removal { programs: vec!["audit-relay".to_owned()], ..Removal::default() };
     assert_eq!(uninstall(&found("4.2.1"), "audit-relay", &[]), Ok(nothing));
+}
+
+/// What auditd does not look at neither starts a relay nor hinders a reload; what it refuses for another fault may start one
+/// once that is repaired.
+#[test]
+fn copies_of_a_plugin_file_start_nothing() {
+    let on = set(SHIPPED, "active", "yes");
+    for (name, version, counts) in [
+        (".audit-relay.conf.new", "3.0.9", false),
+        (".audit-relay.conf.new", "4.2.1", false),
+        (".audit-relay.conf.swp", "3.0.9", false),
+        ("audit-relay.conf.bak", "4.2.1", false),
+        ("audit-relay.conf.dpkg-old", "3.0.9", false),
+        ("audit-relay.rpmsave", "4.2.1", false),
+        ("audit-relay.rpmsave", "3.0.9", true),
+        ("other.conf", "4.2.1", true),
+    ] {
+        for spoilt in [false, true] {
+            let case = format!("{name} {version} {spoilt}");
+            let mut there = found(version);
+            let mut plugin = plugin_of(&there, name, &on);
+            plugin.faults.extend(plugin::name_fault(name, there.version.unwrap()));
+            if spoilt {
+                let sentence = "may be written by everybody (mode 0666)".to_owned();
+                plugin.faults.push(crate::site::Fault { line: None, sentence, rejects: true });
+            }
+            there.plugins.push(plugin);
+            let installed = install(&there, &wish());
+            let removed = uninstall(&there, "audit-relay", &[]);
+            if counts {
+                assert!(installed.unwrap_err().contains("would be sent twice"), "{case}");
+                assert!(removed.unwrap_err().contains("set active = no in it"), "{case}");
+            } else {
+                assert_eq!(installed.unwrap().len(), 2, "{case}");
+                assert_eq!(removed.unwrap().first, [], "{case}");
+            }
+        }
+    }
+    // Whatever auditd is there, or comes: it may look at this one.
+    let mut unknown = found("4.2.1");
+    let plugin = plugin_of(&unknown, "audit-relay.rpmsave", &on);
+    unknown.plugins.push(plugin);
+    unknown.version = None;
+    assert!(uninstall(&unknown, "audit-relay", &[]).is_err());
+}
+
+/// The relay's configuration stays where a plugin file stays that names it, and goes where nothing does.
+#[test]
+fn the_configuration_stays_with_an_edited_file_that_names_it() {
+    let usual = PathBuf::from("/etc/audit-relay.toml");
+    let other = PathBuf::from("/etc/relay/other.toml");
+    for (settings, edit, stays) in [
+        ((usual.clone(), true), "# edited\n", true),
+        ((other.clone(), false), "# edited\n", true),
+        ((other, false), "args = --config /etc/mine.toml\n", false),
+        ((usual.clone(), true), "args = --to udp://192.0.2.7\n", true),
+        ((usual, true), "path = /sbin/audisp-syslog\nargs = LOG_INFO\n", false),
+    ] {
+        let wish = Wish { settings, ..wish() };
+        let changes = install(&found("4.2.1"), &wish).unwrap();
+        let mut installed = after(found("4.2.1"), &wish, &changes);
+        let edited = format!("{}{edit}", installed.own.text().unwrap());
+        installed.own = State::Text(edited, Rights::of_root(0o640));
+        let removal = uninstall(&installed, "audit-relay", &written(&installed, &wish, &changes)).unwrap();
+        assert_eq!(removal.then.is_empty(), stays, "{edit} {removal:?}");
+        let said =
+            format!("{}, which /etc/audit/plugins.d/audit-relay.conf names", wish.settings.0.display());
+        assert_eq!(removal.left.contains(&said), stays, "{edit} {removal:?}");
+    }
 }
 
 /// A version that has kept neither, and somebody who has set another mode since.
