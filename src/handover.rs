@@ -192,7 +192,8 @@ impl Folder {
             }
         }
         if Uid::effective().is_root() {
-            former::remove_formers_lock(&dir, uid);
+            former::remove_formers_lock(&dir, uid)
+                .map_err(|(whose, why)| anothers(&format!("{name}/{LOCK}"), whose, uid, &why))?;
         }
         Ok(Self { dir, name })
     }
@@ -218,7 +219,7 @@ impl Folder {
         let judge = || {
             let dir = openat(&place.folder, place.name.as_os_str(), FOLDER, Mode::empty());
             let dir = dir.map_err(|errno| Refusal::Unsure(format!(" and cannot be opened ({errno})")))?;
-            former::judge(&place.folder, &dir, whose, owner)
+            former::look(&place.folder, &dir, whose, owner).map(drop)
         };
         let refused = || if Uid::effective().is_root() { judge() } else { Err(not_root()) };
         let why = (whose != owner.as_raw()).then(refused)?.err()?;
