@@ -117,6 +117,17 @@ pub struct NotTaken {
     pub later: bool,
 }
 
+/// Something else than a file stands where a relay has one: nothing could be left, and nobody would hear of it before the end.
+fn in_the_way(dir: &OwnedFd, name: &str) -> Option<String> {
+    [LOCK, RECORDS, UNFINISHED].into_iter().find_map(|file| {
+        let facts = fstatat(dir, file, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        let is_file = SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        (!is_file).then(|| {
+            format!("handover: {name}/{file} is no file; run: rm -r {name}/{file}; and restart auditd")
+        })
+    })
+}
+
 fn closed_to_others(name: &str, mode: u32) -> Result<(), String> {
     match mode & 0o077 {
         0 => Ok(()),
@@ -191,13 +202,26 @@ impl Folder {
                 log::info!("handover: {name} belonged to user {}; it is given to {uid}", facts.uid());
             }
         }
-        if Uid::effective().is_root() {
-            former::remove_formers_lock(&dir, uid);
-        }
         Ok(Self { dir, name })
     }
 
-    /// Why [`Self::open`] will fail for `owner`, as far as can be told without making the folder.
+    /// As [`Self::open`], to leave and take records there.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or there is something in it that would be in the way.
+    pub fn for_records(path: &Path, owner: (Uid, Gid)) -> Result<Self, String> {
+        let folder = Self::open(path, owner)?;
+        if let Some(fault) = in_the_way(&folder.dir, &folder.name) {
+            return Err(fault);
+        }
+        if Uid::effective().is_root() {
+            former::remove_formers_lock(&folder.dir, owner.0)
+                .map_err(|(whose, why)| anothers(&format!("{}/{LOCK}", folder.name), whose, owner.0, &why))?;
+        }
+        Ok(folder)
+    }
+
+    /// Why [`Self::for_records`] will fail for `owner`, as far as can be told without making the folder.
     pub fn fault(path: &Path, owner: Uid) -> Option<String> {
         let name = path.display().to_string();
         let place = match guarded::place(path, owner) {
@@ -215,13 +239,15 @@ impl Folder {
             return Some(fault);
         }
         let whose = facts.st_uid;
-        let judge = || {
-            let dir = openat(&place.folder, place.name.as_os_str(), FOLDER, Mode::empty());
-            let dir = dir.map_err(|errno| Refusal::Unsure(format!(" and cannot be opened ({errno})")))?;
-            former::judge(&place.folder, &dir, whose, owner)
+        let open = || openat(&place.folder, place.name.as_os_str(), FOLDER, Mode::empty());
+        if whose == owner.as_raw() {
+            return in_the_way(&open().ok()?, &name);
+        }
+        let look = || {
+            let dir = open().map_err(|errno| Refusal::Unsure(format!(" and cannot be opened ({errno})")))?;
+            former::look(&place.folder, &dir, whose, owner).map(drop)
         };
-        let refused = || if Uid::effective().is_root() { judge() } else { Err(not_root()) };
-        let why = (whose != owner.as_raw()).then(refused)?.err()?;
+        let why = if Uid::effective().is_root() { look().err()? } else { not_root() };
         Some(anothers(&name, whose, owner, &why))
     }
 
@@ -682,6 +708,22 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("relay"), &link).unwrap();
         assert!(Folder::open(&link, owner).unwrap_err().contains("cannot open the folder"));
+    }
+
+    /// It would be heard of at the end only, when what is left is lost.
+    #[test]
+    fn what_is_in_the_way_of_the_relays_files_is_told_at_the_start() {
+        let owner = (Uid::effective(), Gid::effective());
+        for file in [LOCK, RECORDS, UNFINISHED] {
+            let (dir, folder) = here();
+            let path = dir.path().join("relay");
+            assert_eq!(Folder::fault(&path, owner.0), None);
+            std::fs::create_dir(path.join(file)).unwrap();
+            let told = Folder::for_records(&path, owner).unwrap_err();
+            assert!(told.contains(&format!("rm -r {}/{file};", folder.name)), "{told}");
+            assert_eq!(Folder::fault(&path, owner.0), Some(told));
+            Folder::open(&path, owner).unwrap();
+        }
     }
 
     /// Each fault by itself, of a file that would do otherwise.

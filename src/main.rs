@@ -437,11 +437,11 @@ fn open_handover(wanted: &Handover, under_auditd: bool, owner: (Uid, Gid)) -> Op
     match wanted {
         Handover::Off => None,
         Handover::Auto if !under_auditd => None,
-        Handover::Auto => Folder::open(Path::new(DEFAULT_HANDOVER), owner)
+        Handover::Auto => Folder::for_records(Path::new(DEFAULT_HANDOVER), owner)
             .map_err(|error| log::warn!("{error}; {without}"))
             .ok(),
         Handover::Folder(path) => {
-            Folder::open(path, owner).map_err(|error| log::error!("{error}; {without}")).ok()
+            Folder::for_records(path, owner).map_err(|error| log::error!("{error}; {without}")).ok()
         }
     }
 }

@@ -2,11 +2,13 @@
 //! one that it has now, with the records that are undelivered.
 //!
 //! Promise: what is given away is the folder itself and `records`, and only if nobody but root can have put that folder there,
-//! there is nothing in it that is not the relay's, and no relay has its lock. Law: root is led nowhere. The former account
-//! may be in somebody's hands, and changes names in its folder while we look; so each file is judged on the
-//! descriptor by which it is given, and is only given if it is the former account's own and has no other name.
+//! there is nothing in it that is not the relay's, and no relay has its lock. Law: root is led nowhere, and takes nobody in. The
+//! former account may be in somebody's hands, and changes mode and names while we look; so the folder is root's alone before
+//! that look counts, and each file is judged on the descriptor by which it is given.
 //!
-//! What such an account writes into a file that it still has open is read as all that is left is: bounded and checked.
+//! The kernel asks for rights whenever a name is made or removed, and takes turns with a change of owner or mode: in a folder that is
+//! root's, 0700, neither a descriptor nor a working directory of before is of use. What such an account writes into a file that
+//! it still has open is read as all that is left is: bounded and checked.
 
 use std::fs;
 use std::io;
@@ -15,7 +17,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
 
 use super::{LOCK, RECORDS, UNFINISHED};
@@ -32,20 +34,26 @@ pub(super) enum Refusal {
     Locked,
 }
 
-/// Whether the folder `dir`, whose owner is `former`, is one that [`give`] would give away, its lock aside.
+/// Whether the folder `dir`, whose owner is `whose`, is one that [`give`] would give away, its lock aside. Returns the former
+/// account.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn judge(parent: &OwnedFd, dir: &OwnedFd, former: u32, owner: Uid) -> Result<(), Refusal> {
+pub(super) fn look(parent: &OwnedFd, dir: &OwnedFd, whose: u32, owner: Uid) -> Result<u32, Refusal> {
+    // A start that was cut short has left it to root. The lock is the last that goes.
+    let of_lock = || fstatat(dir, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW).map_or(whose, |facts| facts.st_uid);
+    let former = if whose == 0 { of_lock() } else { whose };
+    judge(parent, dir, former, owner).map(|()| former)
+}
+
+fn judge(parent: &OwnedFd, dir: &OwnedFd, former: u32, owner: Uid) -> Result<(), Refusal> {
     let unseen = |error: io::Error| Refusal::Unsure(format!(" and cannot be looked at ({error})"));
     let above = fstat(parent).map_err(|errno| unseen(errno.into()))?;
     if above.st_uid != 0 || above.st_mode & 0o022 != 0 {
         return Err(Refusal::Unsure(", and not only root could have put it there".to_owned()));
     }
     let mut has_lock = false;
-    let entries =
-        fs::read_dir(PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))).map_err(unseen)?;
-    for (at, entry) in entries.enumerate() {
+    for (at, entry) in entries(dir).map_err(unseen)?.enumerate() {
         if at == MOST_ENTRIES {
             return Err(Refusal::Unsure(format!(", and more than {MOST_ENTRIES} files are in it")));
         }
@@ -73,18 +81,60 @@ pub(super) fn judge(parent: &OwnedFd, dir: &OwnedFd, former: u32, owner: Uid) ->
     Ok(())
 }
 
-/// Gives the folder and what is left in it to `owner`. For root.
+fn entries(dir: &OwnedFd) -> io::Result<fs::ReadDir> {
+    fs::read_dir(PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())))
+}
+
+/// Gives the folder, whose owner is `whose`, and what is left in it to `owner`. For root.
 ///
 /// # Errors
 /// Why not; then it is whose it was.
-pub(super) fn give(parent: &OwnedFd, dir: &OwnedFd, former: u32, owner: (Uid, Gid)) -> Result<(), Refusal> {
-    judge(parent, dir, former, owner.0)?;
-    // Until the end of this function.
-    let _lock = hold(dir)?;
-    let failed =
-        |what: &str, errno: Errno| Refusal::Unsure(format!(", and {what} cannot be given away ({errno})"));
-    // The folder last: what happens before that is done again at the next start.
+pub(super) fn give(parent: &OwnedFd, dir: &OwnedFd, whose: u32, owner: (Uid, Gid)) -> Result<(), Refusal> {
+    // What is surely no relay's is not touched at all.
+    let former = look(parent, dir, whose, owner.0)?;
+    // Until the end of this function: of starts at once, one gives.
+    let lock = hold(dir)?;
+    let before = fstat(dir).map_err(|errno| failed("it", errno))?;
+    if before.st_uid != whose {
+        return Err(Refusal::Locked);
+    }
+    let given = freeze(dir)
+        .map_err(|errno| failed("it", errno))
+        .and_then(|()| judge(parent, dir, former, owner.0))
+        .and_then(|()| give_frozen(dir, former, owner));
+    match given {
+        Ok(()) => {
+            // Else it is for `remove_formers_lock`.
+            let _ = remove_lock(dir, &lock);
+            Ok(())
+        }
+        Err(why) => {
+            let _ = fchmod(dir, Mode::from_bits_truncate(before.st_mode & 0o700));
+            let _ = fchown(dir, Some(Uid::from_raw(whose)), Some(Gid::from_raw(before.st_gid)));
+            Err(why)
+        }
+    }
+}
+
+fn failed(what: &str, errno: Errno) -> Refusal {
+    Refusal::Unsure(format!(", and {what} cannot be given away ({errno})"))
+}
+
+/// Makes the folder root's alone. The owner first: who has it can change the mode back.
+fn freeze(dir: &OwnedFd) -> Result<(), Errno> {
+    fchown(dir, Some(Uid::from_raw(0)), None)?;
+    fchmod(dir, Mode::S_IRWXU)
+}
+
+/// The folder last, and the lock after it: a start that finds either undone does it again.
+fn give_frozen(dir: &OwnedFd, former: u32, owner: (Uid, Gid)) -> Result<(), Refusal> {
     give_records(dir, former, owner).map_err(|errno| failed(RECORDS, errno))?;
+    for entry in entries(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name != RECORDS && name != LOCK {
+            let _ = unlinkat(dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
     fchown(dir, Some(owner.0), Some(owner.1)).map_err(|errno| failed("it", errno))
 }
 
@@ -94,13 +144,21 @@ fn hold(dir: &OwnedFd) -> Result<Flock<fs::File>, Refusal> {
     let file = openat(dir, LOCK, flags, Mode::empty()).map_err(|_| Refusal::Locked)?;
     let lock =
         Flock::lock(fs::File::from(file), FlockArg::LockExclusiveNonblock).map_err(|_| Refusal::Locked)?;
-    // Another start may have given the folder away meanwhile, and made a new lock.
-    let same = |seen: FileStat, held: FileStat| (seen.st_dev, seen.st_ino) == (held.st_dev, held.st_ino);
-    let seen = fstatat(dir, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW);
-    match (seen, fstat(&*lock)) {
-        (Ok(seen), Ok(held)) if same(seen, held) => Ok(lock),
-        _ => Err(Refusal::Locked),
+    if is_named(dir, &lock) { Ok(lock) } else { Err(Refusal::Locked) }
+}
+
+/// Another start may have given the folder away meanwhile, and made a new lock.
+fn is_named(dir: &OwnedFd, lock: &Flock<fs::File>) -> bool {
+    let key = |facts: FileStat| (facts.st_dev, facts.st_ino);
+    let named = fstatat(dir, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW).map(key);
+    named.is_ok_and(|named| fstat(&**lock).map(key) == Ok(named))
+}
+
+fn remove_lock(dir: &OwnedFd, lock: &Flock<fs::File>) -> Result<(), Refusal> {
+    if !is_named(dir, lock) {
+        return Err(Refusal::Locked);
     }
+    unlinkat(dir, LOCK, UnlinkatFlags::NoRemoveDir).map_err(|errno| failed(LOCK, errno))
 }
 
 /// What cannot be given safely stays, and is refused by who would take it.
@@ -119,11 +177,17 @@ fn give_records(dir: &OwnedFd, former: u32, (uid, gid): (Uid, Gid)) -> Result<()
 }
 
 /// Removes a lock that is not `owner`'s from `owner`'s folder, in which it could neither open nor replace it: it is left
-/// over from a folder that was given away, by [`give`] or by hand.
-pub(super) fn remove_formers_lock(dir: &OwnedFd, owner: Uid) {
-    let facts = fstatat(dir, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW);
-    if facts.is_ok_and(|facts| facts.st_uid != owner.as_raw()) {
-        let _ = unlinkat(dir, LOCK, UnlinkatFlags::NoRemoveDir);
+/// over from a folder that was given away, by [`give`] or by hand. It is removed by who holds it: another start may have done
+/// so already, and a relay may have made its own.
+///
+/// # Errors
+/// Whose it is, and why it stays.
+pub(super) fn remove_formers_lock(dir: &OwnedFd, owner: Uid) -> Result<(), (u32, Refusal)> {
+    match fstatat(dir, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(facts) if facts.st_uid != owner.as_raw() && is_a(SFlag::S_IFREG, &facts) => {
+            hold(dir).and_then(|lock| remove_lock(dir, &lock)).map_err(|why| (facts.st_uid, why))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -138,6 +202,10 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
     use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::sys::stat::mkdirat;
 
     const FORMER: u32 = 4242;
     const NOW: (Uid, Gid) = (Uid::from_raw(4243), Gid::from_raw(4243));
@@ -212,10 +280,16 @@ mod tests {
         for (why, spoil) in table {
             let (_dir, folder) = left();
             spoil(&folder);
+            let facts = fs::metadata(&folder).unwrap();
+            let since = (facts.ctime(), facts.ctime_nsec());
+            // Longer than the kernel's clock for files takes to go on.
+            std::thread::sleep(std::time::Duration::from_millis(20));
             let refused = Folder::open(&folder, NOW).expect_err(why);
             assert!(refused.contains(why) && refused.contains("belongs to user 4242"), "{refused}");
             assert_eq!(Folder::fault(&folder, NOW.0), Some(refused), "{why}");
             assert_eq!(owner(&folder), FORMER, "{why}");
+            let touched = fs::metadata(&folder).unwrap();
+            assert_eq!((touched.ctime(), touched.ctime_nsec()), since, "{why}");
         }
         assert_eq!(owner(Path::new("/etc/passwd")), 0);
         let (_dir, folder) = left();
@@ -225,6 +299,83 @@ mod tests {
         assert_eq!((owner(&folder), owner(&folder.join(RECORDS))), (FORMER, FORMER));
         drop(lock);
         Folder::open(&folder, NOW).unwrap();
+    }
+
+    /// The former account opens the folder to all and puts one of its own into it, as fast as it can.
+    #[test]
+    fn the_former_account_has_no_say_once_the_folder_is_given() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        for _ in 0..40 {
+            let (_dir, folder) = left();
+            for at in 0..MOST_ENTRIES - 10 {
+                let path = folder.join(format!("{at}"));
+                std::os::unix::net::UnixListener::bind(&path).unwrap();
+                chown(&path, Some(FORMER), None).unwrap();
+            }
+            let (stop, path) = (Arc::new(AtomicBool::new(false)), folder.clone());
+            let stopped = Arc::clone(&stop);
+            let former = std::thread::spawn(move || {
+                let inside: OwnedFd = fs::File::open(&path).unwrap().into();
+                // Of this thread alone, and with it root's capabilities over files.
+                nix::unistd::setfsuid(Uid::from_raw(FORMER));
+                while !stopped.load(Ordering::Relaxed) {
+                    let _ = fchmod(&inside, Mode::from_bits_retain(0o777));
+                    let _ = mkdirat(&inside, UNFINISHED, Mode::S_IRWXU);
+                    let _ = unlinkat(&inside, UNFINISHED, UnlinkatFlags::RemoveDir);
+                    let _ = fchmod(&inside, Mode::S_IRWXU);
+                }
+            });
+            while Folder::open(&folder, NOW).is_err() {}
+            stop.store(true, Ordering::Relaxed);
+            former.join().unwrap();
+            let facts = fs::metadata(&folder).unwrap();
+            assert_eq!((facts.uid(), facts.mode() & 0o7777), (4243, 0o700));
+            assert!(!folder.join(UNFINISHED).exists(), "what the former account has put there");
+            assert!(!folder.join("0").exists(), "only records are left");
+        }
+    }
+
+    /// A start was cut short when the folder was root's already.
+    #[test]
+    fn a_giving_that_was_cut_short_is_done_again() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        for records in [FORMER, NOW.0.as_raw()] {
+            let (_dir, folder) = left();
+            chown(&folder, Some(0), None).unwrap();
+            chown(folder.join(RECORDS), Some(records), None).unwrap();
+            assert_eq!(Folder::fault(&folder, NOW.0), None);
+            Folder::open(&folder, NOW).unwrap();
+            assert_eq!((owner(&folder), owner(&folder.join(RECORDS))), (4243, 4243));
+            assert!(!folder.join(LOCK).exists());
+        }
+    }
+
+    /// Of two starts at once, the slower one finds the lock of a relay that runs.
+    #[test]
+    fn only_a_lock_that_nobody_has_is_removed() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let (_dir, folder) = left();
+        let (lock, opened) = (folder.join(LOCK), fs::File::open(&folder).unwrap().into());
+        let held = Flock::lock(fs::File::open(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
+        assert_eq!(remove_formers_lock(&opened, NOW.0), Err((FORMER, Refusal::Locked)));
+        drop(held);
+        let slower = hold(&opened).unwrap();
+        fs::remove_file(&lock).unwrap();
+        put(&lock, "", NOW.0.as_raw());
+        assert_eq!(remove_lock(&opened, &slower), Err(Refusal::Locked));
+        assert!(lock.exists());
+        drop(slower);
+        remove_formers_lock(&opened, NOW.0).unwrap();
+        assert!(lock.exists(), "its own");
+        put(&lock, "", FORMER);
+        remove_formers_lock(&opened, NOW.0).unwrap();
+        assert!(!lock.exists());
     }
 
     /// What somebody has put in its place between the look and the giving: root gives away no file with another name, which may

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -11,7 +11,7 @@ use super::text;
 use crate::certificate_files;
 use crate::config::{self, DEFAULT_HANDOVER};
 use crate::doctor::machine::{Dated, Handover, Relay, State};
-use crate::guarded::{self, Fault};
+use crate::handover::Folder;
 use crate::host::Names;
 use crate::output::service::{Authorities, Target};
 use crate::site::{Root, Site, open_file, read_file};
@@ -108,22 +108,10 @@ pub(super) fn handover(relay: &Relay) -> Option<Handover> {
     };
     let nearest = path.ancestors().find(|folder| folder.exists())?;
     let is_tmpfs = statfs(nearest).ok().map(|facts| facts.filesystem_type() == TMPFS_MAGIC);
-    let fault = relay.account.as_ref().and_then(|account| {
-        if let Err(Fault::Refused(sentence)) = guarded::place(path, account.uid) {
-            return Some(sentence);
-        }
-        let facts = fs::symlink_metadata(path).ok()?;
-        let (name, uid) = (path.display(), account.uid);
-        if !facts.is_dir() {
-            Some(format!("{name} is not a folder"))
-        } else if facts.uid() != uid.as_raw() {
-            Some(format!("{name} belongs to user {}, and the relay runs as {uid}; remove it", facts.uid()))
-        } else if facts.mode() & 0o077 != 0 {
-            Some(format!("{name} is open to others; run: chmod 0700 {name}"))
-        } else {
-            None
-        }
-    });
+    let fault = relay.account.as_ref().and_then(|account| Folder::fault(path, account.uid));
+    // What we may not look at, root's `doctor` tells.
+    let fault = fault.filter(|sentence| !sentence.contains("Permission denied"));
+    let fault = fault.map(|sentence| sentence.trim_start_matches("handover: ").to_owned());
     Some(Handover { path: path.to_path_buf(), is_tmpfs, fault })
 }
 
