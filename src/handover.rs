@@ -279,7 +279,7 @@ impl Folder {
         }
     }
 
-    /// True if another instance has the lock. Makes no file.
+    /// True if another instance has the lock. Makes no file, but holds the lock for a moment if nobody has it.
     pub fn is_held(&self) -> bool {
         let Ok(file) = self.open_file(LOCK, OFlag::O_RDONLY) else { return false };
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
@@ -412,6 +412,11 @@ impl Bequest {
 impl Estate {
     fn left(&self) -> MutexGuard<'_, Vec<Left>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if nobody has left anything.
+    pub fn is_empty(&self) -> bool {
+        self.left().is_empty()
     }
 
     /// The file that [`Estate::settle`] would write, with room for all.
