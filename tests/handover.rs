@@ -323,6 +323,28 @@ fn the_next_instance_of_another_account_takes_over_folder_and_records() {
     assert_eq!(old.exit().number("/destinations/0/handed_over"), 40);
 }
 
+/// auditd up to 4.1 starts the new instance, of the account that was made since, while the old one still drains.
+#[test]
+fn a_new_instance_of_another_account_waits_for_the_old_one_and_takes_over() {
+    if !root_or_skip() {
+        return;
+    }
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let of = |user: &str| place.relay(&url).options(&["--drain-timeout", "1s", "--user", user]);
+    let (old, mut feed) = of("nobody").under(Auditd::FirstStart);
+    (0..50).for_each(|number| feed.write(&line(number, 0)));
+    old.wait_for("/read", 50);
+    feed.close();
+    let (new, mut feed) = of("daemon").under(Auditd::FirstStart);
+    (50..100).for_each(|number| feed.write(&line(number, 0)));
+    feed.close();
+    let exit = new.exit();
+    assert_eq!(old.exit().number("/destinations/0/handed_over"), 50);
+    let number = |what: &str| exit.number(&format!("/destinations/0/{what}"));
+    assert_eq!((number("inherited"), number("handed_over")), (50, 100), "{exit:?}");
+}
+
 /// What the message says is enough, taken by the word.
 #[test]
 fn the_remedy_for_a_folder_of_another_user_gives_away_all_that_is_in_it() {
