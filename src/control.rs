@@ -55,6 +55,10 @@ const LOCK_PERIODS: (Duration, Duration) = (Duration::from_millis(20), Duration:
 /// How much longer than its drain time an instance that is on its way out is waited for.
 const SUCCESSION: Duration = Duration::from_secs(1);
 
+/// How long an instance that has something to leave asks for the lock at its end. One that starts holds it for a moment to see whether
+/// it is held.
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Pause when the kernel is too short of memory to tell a signal.
 const DEAFNESS: Duration = Duration::from_millis(20);
 
@@ -348,8 +352,17 @@ impl<F: Fn() -> Result<Config, String> + Send + Sync + 'static> Relay<F> {
             }
         }
         self.pipeline.join().await;
-        if let Some(legacies) = self.take_over() {
-            self.pipeline.pass_on(legacies);
+        let patience = Instant::now() + LAST_PATIENCE;
+        loop {
+            if let Some(legacies) = self.take_over() {
+                self.pipeline.pass_on(legacies);
+            }
+            let settled = self.lock.is_some() || self.handover.is_none();
+            let leaves = self.pipeline.estate().is_some_and(|estate| !estate.is_empty());
+            if settled || !leaves || Instant::now() >= patience {
+                break;
+            }
+            tokio::time::sleep(LOCK_PERIODS.0).await;
         }
         if let Some(estate) = self.pipeline.estate()
             && let Err(error) = estate.settle(self.handover.as_ref().zip(self.lock.as_ref()))

@@ -27,6 +27,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
@@ -63,6 +65,13 @@ const MOST_KEYS: usize = 256;
 
 /// More than any notice announces, and far from what the numbers can hold.
 const MOST_ANNOUNCED: u64 = 1 << 40;
+
+/// The longest that a start waits for a relay of the former account. auditd's socket and its queue (`q_depth`) hold what comes
+/// meanwhile.
+const MOST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often that one's lock is asked for.
+const LOCK_PERIOD: Duration = Duration::from_millis(20);
 
 /// How the folder is opened: itself, and nothing that a link leads to.
 const FOLDER: OFlag =
@@ -150,6 +159,26 @@ fn anothers(name: &str, whose: u32, owner: Uid, why: &Refusal) -> String {
     }
 }
 
+/// Why a folder was not opened.
+struct Closed {
+    /// A sentence.
+    why: String,
+    /// A relay of the former account has the lock, and may be on its way out.
+    held: bool,
+}
+
+impl Closed {
+    fn anothers(name: &str, whose: u32, owner: Uid, refusal: &Refusal) -> Self {
+        Self { why: anothers(name, whose, owner, refusal), held: *refusal == Refusal::Locked }
+    }
+}
+
+impl From<String> for Closed {
+    fn from(why: String) -> Self {
+        Self { why, held: false }
+    }
+}
+
 fn not_root() -> Refusal {
     Refusal::Unsure(String::new())
 }
@@ -173,6 +202,10 @@ impl Folder {
     /// # Errors
     /// A sentence: it cannot be made, or is somebody else's.
     pub fn open(path: &Path, owner: (Uid, Gid)) -> Result<Self, String> {
+        Self::try_open(path, owner).map_err(|closed| closed.why)
+    }
+
+    fn try_open(path: &Path, owner: (Uid, Gid)) -> Result<Self, Closed> {
         let name = path.display().to_string();
         let failed = |what: &str, error: io::Error| format!("handover: cannot {what} {name}: {error}");
         let place = guarded::place(path, owner.0).map_err(|fault| match fault {
@@ -182,7 +215,7 @@ impl Folder {
         let made = match mkdirat(&place.folder, place.name.as_os_str(), Mode::S_IRWXU) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
-            Err(errno) => return Err(failed("make", errno.into())),
+            Err(errno) => return Err(failed("make", errno.into()).into()),
         };
         let dir = openat(&place.folder, place.name.as_os_str(), FOLDER, Mode::empty())
             .map_err(|errno| failed("open the folder", errno.into()))?;
@@ -198,25 +231,37 @@ impl Folder {
                 fchown(&dir, Some(uid), Some(gid)).map_err(|errno| failed("give away", errno.into()))?;
             } else {
                 give(&place.folder, &dir, facts.uid(), owner)
-                    .map_err(|why| anothers(&name, facts.uid(), uid, &why))?;
+                    .map_err(|why| Closed::anothers(&name, facts.uid(), uid, &why))?;
                 log::info!("handover: {name} belonged to user {}; it is given to {uid}", facts.uid());
             }
         }
         Ok(Self { dir, name })
     }
 
-    /// As [`Self::open`], to leave and take records there.
+    /// As [`Self::open`], to leave and take records there. Waits `drain` (the drain time of an instance on its way out), a
+    /// second, and no longer than [`MOST_PATIENCE`] for a relay of the former account: the folder cannot be given away later.
     ///
     /// # Errors
     /// As [`Self::open`], or there is something in it that would be in the way.
-    pub fn for_records(path: &Path, owner: (Uid, Gid)) -> Result<Self, String> {
-        let folder = Self::open(path, owner)?;
+    pub fn for_records(path: &Path, owner: (Uid, Gid), drain: Duration) -> Result<Self, String> {
+        let until = Instant::now() + drain.saturating_add(Duration::from_secs(1)).min(MOST_PATIENCE);
+        loop {
+            match Self::try_for_records(path, owner) {
+                Err(Closed { held: true, .. }) if Instant::now() < until => thread::sleep(LOCK_PERIOD),
+                done => return done.map_err(|closed| closed.why),
+            }
+        }
+    }
+
+    fn try_for_records(path: &Path, owner: (Uid, Gid)) -> Result<Self, Closed> {
+        let folder = Self::try_open(path, owner)?;
         if let Some(fault) = in_the_way(&folder.dir, &folder.name) {
-            return Err(fault);
+            return Err(fault.into());
         }
         if Uid::effective().is_root() {
-            former::remove_formers_lock(&folder.dir, owner.0)
-                .map_err(|(whose, why)| anothers(&format!("{}/{LOCK}", folder.name), whose, owner.0, &why))?;
+            former::remove_formers_lock(&folder.dir, owner.0).map_err(|(whose, why)| {
+                Closed::anothers(&format!("{}/{LOCK}", folder.name), whose, owner.0, &why)
+            })?;
         }
         Ok(folder)
     }
@@ -279,7 +324,7 @@ impl Folder {
         }
     }
 
-    /// True if another instance has the lock. Makes no file.
+    /// True if another instance has the lock. Makes no file, but holds the lock for a moment if nobody has it.
     pub fn is_held(&self) -> bool {
         let Ok(file) = self.open_file(LOCK, OFlag::O_RDONLY) else { return false };
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
@@ -412,6 +457,11 @@ impl Bequest {
 impl Estate {
     fn left(&self) -> MutexGuard<'_, Vec<Left>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if nobody has left anything.
+    pub fn is_empty(&self) -> bool {
+        self.left().is_empty()
     }
 
     /// The file that [`Estate::settle`] would write, with room for all.
@@ -719,7 +769,7 @@ mod tests {
             let path = dir.path().join("relay");
             assert_eq!(Folder::fault(&path, owner.0), None);
             std::fs::create_dir(path.join(file)).unwrap();
-            let told = Folder::for_records(&path, owner).unwrap_err();
+            let told = Folder::for_records(&path, owner, Duration::ZERO).unwrap_err();
             assert!(told.contains(&format!("rm -r {}/{file};", folder.name)), "{told}");
             assert_eq!(Folder::fault(&path, owner.0), Some(told));
             Folder::open(&path, owner).unwrap();

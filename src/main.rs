@@ -151,7 +151,7 @@ fn relay(
         config.report.as_deref().map(|path| status::open_report(path, owner.0)).and_then(|opened| {
             opened.map_err(|error| log::error!("{error}; going on without the report")).ok()
         });
-    let handover = open_handover(&config.handover, is_the_machines, owner);
+    let handover = open_handover(&config, is_the_machines, owner);
     let doors = match status::open(&config, is_the_machines, owner, handover.as_ref()) {
         Ok(doors) => doors,
         Err(error) => {
@@ -432,16 +432,15 @@ fn certificates(what: Cert) -> u8 {
 }
 
 /// Opens the folder for undelivered records while root may still make it. A relay without it is better than none.
-fn open_handover(wanted: &Handover, under_auditd: bool, owner: (Uid, Gid)) -> Option<Folder> {
+fn open_handover(config: &Config, under_auditd: bool, owner: (Uid, Gid)) -> Option<Folder> {
     let without = "going on without, so what is undelivered at the end will be lost";
-    match wanted {
+    let open = |path: &Path| Folder::for_records(path, owner, config.drain_timeout);
+    match &config.handover {
         Handover::Off => None,
         Handover::Auto if !under_auditd => None,
-        Handover::Auto => Folder::for_records(Path::new(DEFAULT_HANDOVER), owner)
-            .map_err(|error| log::warn!("{error}; {without}"))
-            .ok(),
-        Handover::Folder(path) => {
-            Folder::for_records(path, owner).map_err(|error| log::error!("{error}; {without}")).ok()
+        Handover::Auto => {
+            open(Path::new(DEFAULT_HANDOVER)).map_err(|error| log::warn!("{error}; {without}")).ok()
         }
+        Handover::Folder(path) => open(path).map_err(|error| log::error!("{error}; {without}")).ok(),
     }
 }

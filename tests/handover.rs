@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use support::fake_auditd::Auditd;
 use support::relay::{Relay, Setup};
 use support::sink::{ClosedPort, Framing, accept, read_to_end};
@@ -137,6 +138,28 @@ fn an_instance_that_ends_before_it_has_inherited_hands_on_both() {
     feed.close();
     assert_eq!(last.exit().status, Some(0));
     assert_eq!(serials(&read_to_end(&mut connection)), (0..100).collect::<Vec<_>>());
+}
+
+/// As another instance does that has just started: it asks whether the lock is held by holding it for a moment (`Folder::is_held`).
+#[test]
+fn a_lock_that_somebody_looks_at_for_a_moment_costs_nothing_at_the_end() {
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    fs::create_dir(place.folder()).unwrap();
+    fs::set_permissions(place.folder(), fs::Permissions::from_mode(0o700)).unwrap();
+    let lock = fs::File::create(place.folder().join("lock")).unwrap();
+    let look = Flock::lock(lock, FlockArg::LockShared).unwrap();
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    let (relay, mut auditd) =
+        place.relay(&url).options(&SHORT).options(&["--user", &user]).under(Auditd::FirstStart);
+    (0..10).for_each(|number| auditd.write(&line(number, 0)));
+    relay.wait_for("/read", 10);
+    auditd.close();
+    // Well after the drain, and well before the relay gives up.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(look);
+    let exit = relay.exit();
+    assert_eq!(exit.number("/destinations/0/handed_over"), 10, "{exit:?}");
 }
 
 /// Two that are both meant to run: the second does not wait for ever, and says what to do.
@@ -298,6 +321,28 @@ fn the_next_instance_of_another_account_takes_over_folder_and_records() {
     new.exit();
     old_feed.close();
     assert_eq!(old.exit().number("/destinations/0/handed_over"), 40);
+}
+
+/// auditd up to 4.1 starts the new instance, of the account that was made since, while the old one still drains.
+#[test]
+fn a_new_instance_of_another_account_waits_for_the_old_one_and_takes_over() {
+    if !root_or_skip() {
+        return;
+    }
+    let (place, port) = (Place::new(), ClosedPort::new());
+    let url = format!("tcp://{}", port.address());
+    let of = |user: &str| place.relay(&url).options(&["--drain-timeout", "1s", "--user", user]);
+    let (old, mut feed) = of("nobody").under(Auditd::FirstStart);
+    (0..50).for_each(|number| feed.write(&line(number, 0)));
+    old.wait_for("/read", 50);
+    feed.close();
+    let (new, mut feed) = of("daemon").under(Auditd::FirstStart);
+    (50..100).for_each(|number| feed.write(&line(number, 0)));
+    feed.close();
+    let exit = new.exit();
+    assert_eq!(old.exit().number("/destinations/0/handed_over"), 50);
+    let number = |what: &str| exit.number(&format!("/destinations/0/{what}"));
+    assert_eq!((number("inherited"), number("handed_over")), (50, 100), "{exit:?}");
 }
 
 /// What the message says is enough, taken by the word.
