@@ -90,7 +90,7 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
     let drop_ins =
         change.path.parent().filter(|_| change.path == Path::new(unit::OURS)).map(|path| root.find(path));
     if let Some(folder) = drop_ins.as_ref().filter(|folder| change.after.is_some() && !folder.exists()) {
-        new_folder(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        new_folder(folder)?;
     }
     let place = place(root, &change.path).map_err(|fault| match fault {
         Fault::Io(error) => format!("{shown}: {error}"),
@@ -113,10 +113,12 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
     Ok(())
 }
 
-/// A folder that everybody may look into, whatever the umask.
-fn new_folder(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+/// A folder that everybody may look into, below folders that only root (or who runs this) can change.
+pub(super) fn new_folder(folder: &Path) -> Result<(), String> {
+    guarded::make_folder(folder, Uid::effective()).map_err(|fault| match fault {
+        Fault::Io(error) => format!("{} cannot be made: {error}", folder.display()),
+        Fault::Refused(sentence) => sentence,
+    })
 }
 
 /// Takes one change back.
@@ -275,7 +277,7 @@ fn store(root: &Root, record: Record) -> Result<(), String> {
     }
     let folder = root.find(path.parent().unwrap_or(Path::new("/")));
     if after.is_some() && !folder.exists() {
-        new_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        new_folder(&folder)?;
     }
     let emptied = after.is_none();
     make(root, &Change { path, before, after, rights: Rights::of_root(0o600), was: None })?;
@@ -369,6 +371,36 @@ mod tests {
             undo(&root, &drop_in).unwrap();
             assert_eq!((folder.exists(), folder.join("audit-relay.conf").exists()), (others, false));
         }
+    }
+
+    #[test]
+    fn folders_are_made_below_judged_ones_only() {
+        let (dir, root) = machine();
+        let away = dir.path().join("away");
+        fs::create_dir_all(&away).unwrap();
+        // Who may write there leads root with a link, or has put it there himself.
+        let open = dir.path().join("open");
+        fs::create_dir_all(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        symlink(&away, open.join("link")).unwrap();
+        for inside in ["new", "new/er", "link/new"] {
+            let refused = new_folder(&open.join(inside)).unwrap_err();
+            assert!(refused.contains("chmod go-w"), "{refused}");
+        }
+        assert_eq!((fs::read_dir(&away).unwrap().count(), fs::read_dir(&open).unwrap().count()), (0, 1));
+        // A link where the folder should be is followed by nobody, and its end not made.
+        symlink(away.join("not there"), dir.path().join("dangling")).unwrap();
+        assert!(new_folder(&dir.path().join("dangling")).unwrap_err().contains("cannot be made"));
+        assert_eq!(fs::read_dir(&away).unwrap().count(), 0);
+        // The way of the record itself.
+        fs::set_permissions(dir.path().join("etc"), fs::Permissions::from_mode(0o777)).unwrap();
+        let drop_in = change(unit::OURS, None, Some("[Service]\n"));
+        assert!(make(&root, &drop_in).unwrap_err().contains("chmod go-w"));
+        assert!(!dir.path().join("etc/systemd").exists());
+        fs::set_permissions(dir.path().join("etc"), fs::Permissions::from_mode(0o755)).unwrap();
+        new_folder(&dir.path().join("a/b/c")).unwrap();
+        new_folder(&dir.path().join("a/b/c")).unwrap();
+        assert_eq!(rights(&dir.path().join("a/b")).mode, 0o755);
     }
 
     #[test]

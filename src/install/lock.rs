@@ -6,7 +6,6 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -14,7 +13,7 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 
-use super::apply::RECORD;
+use super::apply::{RECORD, new_folder};
 use crate::guarded::{self, Fault, Place};
 use crate::site::Root;
 
@@ -54,8 +53,7 @@ impl Lock {
         let folder = root.find(Path::new(RECORD).parent().unwrap_or(Path::new("/")));
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", folder.join(NAME).display());
         if !folder.exists() {
-            fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
-            let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
+            new_folder(&folder)?;
         }
         let place = match guarded::place(&folder.join(NAME), Uid::effective()) {
             Ok(place) => place,
@@ -108,6 +106,7 @@ fn taken(file: &mut File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn one_at_a_time() {
@@ -124,6 +123,18 @@ mod tests {
         fs::write(&file, "1\n").unwrap();
         drop(Lock::take(&root).unwrap());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn its_folder_is_made_only_where_nobody_else_can_lead_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let lib = root.find("/var/lib");
+        fs::create_dir_all(&lib).unwrap();
+        fs::set_permissions(&lib, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Lock::take(&root).unwrap_err();
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        assert_eq!(fs::read_dir(&lib).unwrap().count(), 0);
     }
 
     /// Many at once: never two, however the file comes and goes between.
