@@ -106,7 +106,7 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
             .map_err(io::Error::from)
             .and_then(|()| sync(&place)),
     };
-    done.map_err(|error| format!("{shown}: cannot be written: {error}"))?;
+    done.map_err(|error| format!("{shown}: cannot be written: {}", with_remedy(&error)))?;
     if drop_ins.is_some() && change.after.is_none() {
         remove_drop_ins_if_empty(root);
     }
@@ -116,9 +116,21 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
 /// A folder that everybody may look into, below folders that only root (or who runs this) can change.
 pub(super) fn new_folder(folder: &Path) -> Result<(), String> {
     guarded::make_folder(folder, Uid::effective()).map_err(|fault| match fault {
-        Fault::Io(error) => format!("{} cannot be made: {error}", folder.display()),
+        Fault::Io(error) => format!("{} cannot be made: {}", folder.display(), with_remedy(&error)),
         Fault::Refused(sentence) => sentence,
     })
+}
+
+/// What the system says to a write, and what to do about it.
+pub(super) fn with_remedy(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; have its file system written to (mount -o remount,rw), and run this again"
+        }
+        io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => "; make room there, and run this again",
+        _ => "",
+    };
+    format!("{error}{remedy}")
 }
 
 /// Takes one change back.
@@ -465,6 +477,19 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         sweep(&root, [paths[0].as_path()]);
         assert!(folder.join(".a.conf.new").exists());
+    }
+
+    #[test]
+    fn what_the_system_refuses_has_its_remedy() {
+        for (errno, part) in [
+            (Errno::EROFS, "Read-only file system (os error 30); have its file system written to (mount -o"),
+            (Errno::ENOSPC, "; make room there"),
+            (Errno::EDQUOT, "; make room there"),
+        ] {
+            let said = with_remedy(&errno.into());
+            assert!(said.contains(part) && said.ends_with("run this again"), "{said}");
+        }
+        assert_eq!(with_remedy(&Errno::EIO.into()), "Input/output error (os error 5)");
     }
 
     #[test]
