@@ -2,9 +2,10 @@
 //!
 //! Promise: what [`read`] returns comes from a regular file whose owner, mode and access control list were looked at
 //! on the descriptor that was read, below folders and through links each of which only root and the trusted may
-//! change. [`place`] leads to a folder of that kind, for files that are to be made there. Law: every step of a path
-//! is opened from the one before and judged on its descriptor, so that nothing can be exchanged between the look and
-//! the use; whoever reads a [`Content::Secret`] gets memory that is wiped when it is dropped.
+//! change. [`place`] leads to a folder of that kind, for files that are to be made there, and [`make_folder`] makes
+//! one. Law: every step of a path is opened from the one before and judged on its descriptor, so that nothing can be
+//! exchanged between the look and the use; whoever reads a [`Content::Secret`] gets memory that is wiped when it is
+//! dropped.
 //!
 //! Why folders too: who may write into one can rename what is in it and put another file there (sudo and ssh judge
 //! the same way). In a sticky folder, such as /tmp, only a file's own owner can, and the owner is looked at anyway.
@@ -14,15 +15,15 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid};
 use zeroize::Zeroizing;
 
@@ -30,6 +31,9 @@ use crate::sys;
 
 /// Links that are followed in one path, as the kernel has it (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
+
+/// Folders that are made in one path at most.
+const MOST_LEVELS: usize = 64;
 
 /// Write permission of group and others.
 const WRITABLE: u32 = 0o022;
@@ -126,6 +130,42 @@ pub fn read(path: &Path, content: Content, trusted: Uid, largest: u64) -> Result
 /// [`Fault`].
 pub fn place(path: &Path, trusted: Uid) -> Result<Place, Fault> {
     walk(path, trusted, Last::Kept)
+}
+
+/// Makes a folder, and those on the way that are not there, each below one that was judged. What is made everybody may look
+/// into, whatever the umask.
+///
+/// # Errors
+/// [`Fault`], also where something else than a folder is there. It may have been removed again when this returns.
+pub fn make_folder(path: &Path, trusted: Uid) -> Result<(), Fault> {
+    let mut missing = vec![path];
+    while let Some(path) = missing.pop() {
+        let place = match place(path, trusted) {
+            Err(Fault::Io(error))
+                if error.kind() == io::ErrorKind::NotFound && missing.len() < MOST_LEVELS =>
+            {
+                let above = path.parent().ok_or(Errno::ENOENT)?;
+                missing.extend([path, above]);
+                continue;
+            }
+            found => found?,
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = || openat(&place.folder, place.name.as_os_str(), flags, Mode::empty());
+        let made = match mkdirat(&place.folder, place.name.as_os_str(), Mode::S_IRWXU) {
+            Ok(()) => true,
+            // Somebody else was faster, or it is no folder.
+            Err(Errno::EEXIST) => false,
+            Err(errno) => return Err(errno.into()),
+        };
+        match open() {
+            Ok(folder) if made => File::from(folder).set_permissions(Permissions::from_mode(0o755))?,
+            // And who has made it may have removed it again.
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// What to do with the last part of a path if it is a link.

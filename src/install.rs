@@ -189,7 +189,7 @@ fn auditd_settings(root: &Root, folder: &Path, version: Version) -> (Vec<String>
         true => PathBuf::from(version.dispatcher_conf()),
         false => folder.join("auditd.conf"),
     };
-    let Ok(text) = fs::read_to_string(root.find(&file)) else { return (Vec::new(), None) };
+    let Ok(text) = site::read_text(&root.find(&file)) else { return (Vec::new(), None) };
     let settings = site::Settings::parse(&text, version);
     let faults = settings.faults.iter().filter(|fault| fault.rejects);
     let faults = faults.map(|fault| match fault.line {
@@ -202,7 +202,7 @@ fn auditd_settings(root: &Root, folder: &Path, version: Version) -> (Vec<String>
 /// Why auditd starts no plugin, whatever their configurations say.
 fn plugins_off(root: &Root, folder: &Path, version: Version) -> Option<String> {
     let file = folder.join("auditd.conf");
-    let text = fs::read_to_string(root.find(&file)).ok()?;
+    let text = site::read_text(&root.find(&file)).ok()?;
     let why = site::Settings::parse(&text, version).starts_no_plugins(version)?;
     Some(format!("{} {why}", file.display()))
 }

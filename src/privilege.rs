@@ -10,12 +10,19 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use nix::sys::prctl;
 use nix::unistd::{self, Gid, Uid, User};
 
 use crate::config::{FALLBACK_USER, OWN_USER};
-use crate::sys;
+use crate::{site, sys};
+
+/// Where accounts are looked for first.
+const PASSWD: &str = "/etc/passwd";
+
+/// Most bytes that are read of it: some hundred thousand accounts.
+const LARGEST_PASSWD: u64 = 32 << 20;
 
 /// Proof that [`confine`] has succeeded.
 #[derive(Debug)]
@@ -81,15 +88,25 @@ pub fn account_in_file(wanted: Option<&str>) -> Result<Account, String> {
 }
 
 fn account_by(wanted: Option<&str>, ask: fn(&str) -> Option<Account>) -> Result<Account, String> {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let (passwd, fault) = match passwd() {
+        Ok(text) => (text, String::new()),
+        Err(error) => (String::new(), format!(" ({PASSWD}: {error})")),
+    };
     match wanted {
-        Some(name) => find(&passwd, name)
-            .or_else(|| ask(name))
-            .ok_or_else(|| format!("user: there is no account `{name}`; create it (useradd --system {name}) or name another")),
+        Some(name) => find(&passwd, name).or_else(|| ask(name)).ok_or_else(|| {
+            format!(
+                "user: there is no account `{name}`{fault}; create it (useradd --system {name}) or name another"
+            )
+        }),
         None => find(&passwd, OWN_USER).or_else(|| find(&passwd, FALLBACK_USER)).ok_or_else(|| {
-            format!("user: there is neither an account `{OWN_USER}` nor `{FALLBACK_USER}`; create one, or set `user`")
+            format!("user: there is neither an account `{OWN_USER}` nor `{FALLBACK_USER}`{fault}; create one, or set `user`")
         }),
     }
+}
+
+/// The accounts. That of another system may be anything, also a pipe that nobody writes to.
+fn passwd() -> io::Result<String> {
+    site::read_file(Path::new(PASSWD), LARGEST_PASSWD).map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// As [`account`]; but root itself where this process is root without a capability and nobody has asked for another account:
@@ -202,7 +219,7 @@ fn verify(account: &Account, was_root: bool, bound: bool) -> Result<(), String> 
 
 fn current_user() -> String {
     let uid = unistd::geteuid();
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = passwd().unwrap_or_default();
     let named = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
     named.and_then(|line| line.split(':').next()).map_or_else(|| uid.to_string(), str::to_owned)
 }

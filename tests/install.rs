@@ -246,6 +246,26 @@ fn files_of_tls_are_looked_for_in_that_system_and_read_by_its_account() {
     }
 }
 
+/// A pipe has no end while nobody writes to it.
+#[test]
+fn only_regular_files_of_that_system_are_read() {
+    if !root_or_skip() {
+        return;
+    }
+    for (name, status, part) in [
+        ("etc/passwd", 78, "/etc/passwd: is not a regular file"),
+        ("etc/audit/auditd.conf", 0, "audit-relay.conf: new"),
+        ("etc/audit-relay.toml", 69, "is not a regular file"),
+        ("etc/audit/plugins.d/audit-relay.conf", 69, "is not a regular file"),
+    ] {
+        let system = System::new(false);
+        let _ = fs::remove_file(system.path(name));
+        nix::unistd::mkfifo(&system.path(name), nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+        let (ended, said) = system.run("install", &["--to", "udp://192.0.2.1"]);
+        assert!(ended == status && said.contains(part), "{name} {ended}: {said}");
+    }
+}
+
 #[test]
 fn a_second_one_is_told_who_is_at_it_and_changes_nothing() {
     if !root_or_skip() {

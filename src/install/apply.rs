@@ -90,7 +90,7 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
     let drop_ins =
         change.path.parent().filter(|_| change.path == Path::new(unit::OURS)).map(|path| root.find(path));
     if let Some(folder) = drop_ins.as_ref().filter(|folder| change.after.is_some() && !folder.exists()) {
-        new_folder(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        new_folder(folder)?;
     }
     let place = place(root, &change.path).map_err(|fault| match fault {
         Fault::Io(error) => format!("{shown}: {error}"),
@@ -106,17 +106,31 @@ pub fn make(root: &Root, change: &Change) -> Result<(), String> {
             .map_err(io::Error::from)
             .and_then(|()| sync(&place)),
     };
-    done.map_err(|error| format!("{shown}: cannot be written: {error}"))?;
+    done.map_err(|error| format!("{shown}: cannot be written: {}", with_remedy(&error)))?;
     if drop_ins.is_some() && change.after.is_none() {
         remove_drop_ins_if_empty(root);
     }
     Ok(())
 }
 
-/// A folder that everybody may look into, whatever the umask.
-fn new_folder(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+/// A folder that everybody may look into, below folders that only root (or who runs this) can change.
+pub(super) fn new_folder(folder: &Path) -> Result<(), String> {
+    guarded::make_folder(folder, Uid::effective()).map_err(|fault| match fault {
+        Fault::Io(error) => format!("{} cannot be made: {}", folder.display(), with_remedy(&error)),
+        Fault::Refused(sentence) => sentence,
+    })
+}
+
+/// What the system says to a write, and what to do about it.
+pub(super) fn with_remedy(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; have its file system written to (mount -o remount,rw), and run this again"
+        }
+        io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => "; make room there, and run this again",
+        _ => "",
+    };
+    format!("{error}{remedy}")
 }
 
 /// Takes one change back.
@@ -275,7 +289,7 @@ fn store(root: &Root, record: Record) -> Result<(), String> {
     }
     let folder = root.find(path.parent().unwrap_or(Path::new("/")));
     if after.is_some() && !folder.exists() {
-        new_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        new_folder(&folder)?;
     }
     let emptied = after.is_none();
     make(root, &Change { path, before, after, rights: Rights::of_root(0o600), was: None })?;
@@ -372,6 +386,36 @@ mod tests {
     }
 
     #[test]
+    fn folders_are_made_below_judged_ones_only() {
+        let (dir, root) = machine();
+        let away = dir.path().join("away");
+        fs::create_dir_all(&away).unwrap();
+        // Who may write there leads root with a link, or has put it there himself.
+        let open = dir.path().join("open");
+        fs::create_dir_all(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        symlink(&away, open.join("link")).unwrap();
+        for inside in ["new", "new/er", "link/new"] {
+            let refused = new_folder(&open.join(inside)).unwrap_err();
+            assert!(refused.contains("chmod go-w"), "{refused}");
+        }
+        assert_eq!((fs::read_dir(&away).unwrap().count(), fs::read_dir(&open).unwrap().count()), (0, 1));
+        // A link where the folder should be is followed by nobody, and its end not made.
+        symlink(away.join("not there"), dir.path().join("dangling")).unwrap();
+        assert!(new_folder(&dir.path().join("dangling")).unwrap_err().contains("cannot be made"));
+        assert_eq!(fs::read_dir(&away).unwrap().count(), 0);
+        // The way of the record itself.
+        fs::set_permissions(dir.path().join("etc"), fs::Permissions::from_mode(0o777)).unwrap();
+        let drop_in = change(unit::OURS, None, Some("[Service]\n"));
+        assert!(make(&root, &drop_in).unwrap_err().contains("chmod go-w"));
+        assert!(!dir.path().join("etc/systemd").exists());
+        fs::set_permissions(dir.path().join("etc"), fs::Permissions::from_mode(0o755)).unwrap();
+        new_folder(&dir.path().join("a/b/c")).unwrap();
+        new_folder(&dir.path().join("a/b/c")).unwrap();
+        assert_eq!(rights(&dir.path().join("a/b")).mode, 0o755);
+    }
+
+    #[test]
     fn owner_group_and_mode_come_back() {
         let (dir, root) = machine();
         let path = "/etc/audit/plugins.d/syslog.conf";
@@ -433,6 +477,19 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         sweep(&root, [paths[0].as_path()]);
         assert!(folder.join(".a.conf.new").exists());
+    }
+
+    #[test]
+    fn what_the_system_refuses_has_its_remedy() {
+        for (errno, part) in [
+            (Errno::EROFS, "Read-only file system (os error 30); have its file system written to (mount -o"),
+            (Errno::ENOSPC, "; make room there"),
+            (Errno::EDQUOT, "; make room there"),
+        ] {
+            let said = with_remedy(&errno.into());
+            assert!(said.contains(part) && said.ends_with("run this again"), "{said}");
+        }
+        assert_eq!(with_remedy(&Errno::EIO.into()), "Input/output error (os error 5)");
     }
 
     #[test]

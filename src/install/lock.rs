@@ -5,8 +5,7 @@
 //! its holder, and where that was killed, the file that it leaves holds up nobody.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -14,7 +13,7 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 
-use super::apply::RECORD;
+use super::apply::{RECORD, new_folder, with_remedy};
 use crate::guarded::{self, Fault, Place};
 use crate::site::Root;
 
@@ -52,31 +51,34 @@ impl Lock {
     /// `None`: its holder has ended at this moment.
     fn attempt(root: &Root) -> Result<Option<Self>, String> {
         let folder = root.find(Path::new(RECORD).parent().unwrap_or(Path::new("/")));
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", folder.join(NAME).display());
+        let failed = |error: io::Error| {
+            format!("{} cannot be made: {}", folder.join(NAME).display(), with_remedy(&error))
+        };
         if !folder.exists() {
-            fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
-            let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
+            new_folder(&folder)?;
         }
         let place = match guarded::place(&folder.join(NAME), Uid::effective()) {
             Ok(place) => place,
-            Err(Fault::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(fault) => return Err(failed(&fault)),
+            Err(Fault::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(Fault::Io(error)) => return Err(failed(error)),
+            // That names the file already.
+            Err(Fault::Refused(sentence)) => return Err(sentence),
         };
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let opened = openat(&place.folder, NAME, flags, Mode::S_IRUSR | Mode::S_IWUSR);
         let file = match opened {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(failed(&errno)),
+            Err(errno) => return Err(failed(errno.into())),
         };
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((mut file, Errno::EWOULDBLOCK)) => return Err(taken(&mut file)),
-            Err((_, errno)) => return Err(failed(&errno)),
+            Err((_, errno)) => return Err(failed(errno.into())),
         };
         // What was opened may have been taken away before it was locked.
         let there = fstatat(&place.folder, NAME, AtFlags::AT_SYMLINK_NOFOLLOW);
-        let held = fstat(&*file).map_err(|errno| failed(&errno))?;
+        let held = fstat(&*file).map_err(|errno| failed(errno.into()))?;
         if !there.is_ok_and(|there| (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)) {
             return Ok(None);
         }
@@ -108,6 +110,7 @@ fn taken(file: &mut File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn one_at_a_time() {
@@ -124,6 +127,26 @@ mod tests {
         fs::write(&file, "1\n").unwrap();
         drop(Lock::take(&root).unwrap());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn its_folder_is_made_only_where_nobody_else_can_lead_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let lib = root.find("/var/lib");
+        fs::create_dir_all(&lib).unwrap();
+        fs::set_permissions(&lib, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Lock::take(&root).unwrap_err();
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        assert_eq!(fs::read_dir(&lib).unwrap().count(), 0);
+        // One that is there is judged, too, and named once.
+        let file = root.find("/var/lib/audit-relay").join(NAME);
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        fs::set_permissions(&lib, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(file.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Lock::take(&root).unwrap_err();
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        assert_eq!(refused.matches(file.to_str().unwrap()).count(), 1, "{refused}");
     }
 
     /// Many at once: never two, however the file comes and goes between.
