@@ -741,6 +741,26 @@ fn dispatchers_of_2_x() {
     assert_eq!(audispds("dispatcher = /sbin/audispd\n"), found);
 }
 
+/// Copies that editors, packages and an interrupted install leave beside the relay's own file.
+#[test]
+fn copies_that_auditd_passes_over_are_no_second_relay() {
+    for name in [".audit-relay.conf.new", ".audit-relay.conf.swp", "audit-relay.conf.bak"] {
+        let mut m = healthy();
+        let version = m.site.version_or_newest();
+        beside(&mut m, name, OURS);
+        let copy = m.site.plugins.last_mut().unwrap();
+        copy.faults.extend(crate::site::plugin::name_fault(name, version));
+        let found = |m: &Machine| {
+            let ids = traps::judge(m, |_| true).iter().map(|finding| finding.id).collect::<BTreeSet<_>>();
+            ids.into_iter().filter(|id| *id != "rsyslog-size").collect::<Vec<_>>()
+        };
+        assert_eq!(found(&m), Vec::<&str>::new(), "{name}");
+        // Where there is no other, it was meant.
+        m.site.plugins.remove(0);
+        assert_eq!(found(&m), ["plugin-skipped"], "{name}");
+    }
+}
+
 #[test]
 fn each_is_planted() {
     let planted: BTreeSet<_> = PLANTED.iter().map(|(id, ..)| *id).collect();

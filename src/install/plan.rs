@@ -433,7 +433,12 @@ pub struct Removal {
 /// A sentence with the remedy.
 pub fn uninstall(found: &Found, name: &str, written: &[(Change, State)]) -> Result<Removal, String> {
     let mut removal = Removal { programs: vec![name.to_owned()], ..Removal::default() };
-    let of_plugins = |change: &Change| change.path.parent() == Some(&*found.folder);
+    // Also in a folder that an auditd of another version, or with `-c`, reads.
+    let of_plugins = |change: &Change| {
+        let of_any = |text: &String| parsed(text, found.version).path.is_some();
+        change.path.parent() == Some(&*found.folder)
+            || (change.path != Path::new(unit::OURS) && change.after.as_ref().is_some_and(of_any))
+    };
     for (change, _) in written.iter().filter(|(change, _)| of_plugins(change)) {
         let other = change.after.as_deref().and_then(|text| called_otherwise(text, name, found.version));
         removal.programs.extend(other.filter(|other| !removal.programs.contains(other)));

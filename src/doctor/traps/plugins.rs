@@ -208,9 +208,12 @@ pub(super) const TRAPS: &[Trap] = &[
 ];
 
 /// Active plugins that lead to the relay, whether auditd takes them or not. None where the relay stands in audispd's place: then
-/// nobody looks at those files.
+/// nobody looks at those files. A copy whose name auditd passes over is one only where there is no other: beside it, it is harmless.
 fn ours(m: &Machine) -> impl Iterator<Item = &Plugin> {
-    m.site.plugins.iter().filter(|plugin| is_ours(plugin) && !is_dispatcher(m))
+    let version = m.site.version_or_newest();
+    let all = || m.site.plugins.iter().filter(|plugin| is_ours(plugin) && !is_dispatcher(m));
+    let any_is_seen = all().any(|plugin| !plugin.is_passed_over(version));
+    all().filter(move |plugin| !any_is_seen || !plugin.is_passed_over(version))
 }
 
 fn is_ours(plugin: &Plugin) -> bool {

@@ -423,6 +423,40 @@ fn the_configuration_stays_with_an_edited_file_that_names_it() {
     }
 }
 
+/// auditd was another one, or had another folder (`-c`), when the relay was installed.
+#[test]
+fn a_plugin_file_in_another_folder_starts_nothing_either() {
+    let on = set(SHIPPED, "active", "yes");
+    for before in [
+        State::Absent,
+        State::Text(on.clone(), Rights::of_root(0o664)),
+        State::Text(SHIPPED.to_owned(), Rights::of_root(0o640)),
+    ] {
+        for edit in ["", "# edited\n"] {
+            let there =
+                Found { folder: "/srv/audit/plugins.d".into(), own: before.clone(), ..found("4.2.1") };
+            let changes = install(&there, &wish()).unwrap();
+            let mut installed = after(there, &wish(), &changes);
+            let text = format!("{}{edit}", installed.own.text().unwrap());
+            installed.own = State::Text(text, Rights::of_root(0o640));
+            let written = written(&installed, &wish(), &changes);
+            let now = found("4.2.1");
+            let removal = uninstall(&now, "audit-relay", &written).unwrap();
+            let [change] = &removal.first[..] else { panic!("{removal:?}") };
+            let active = change
+                .after
+                .as_ref()
+                .is_some_and(|text| PluginConf::parse(text, now.version.unwrap()).active);
+            assert!(!active && change.path.starts_with("/srv"), "{removal:?}");
+            assert_eq!(
+                removal.left.iter().any(|left| left.contains("changed since")),
+                !edit.is_empty(),
+                "{removal:?}"
+            );
+        }
+    }
+}
+
 /// A version that has kept neither, and somebody who has set another mode since.
 #[test]
 fn what_a_file_is_since_install_stays_where_its_owner_is_not_on_record() {
