@@ -33,6 +33,7 @@ use super::textfile::TextFile;
 use crate::config::{Config, DEFAULT_HANDOVER, DEFAULT_STATUS, Handover, Status};
 use crate::guarded::{self, Fault, Place};
 use crate::handover::Folder;
+use crate::site;
 
 /// Clients that the kernel lets wait until they are accepted.
 const BACKLOG: i32 = 16;
@@ -239,7 +240,8 @@ fn from_name_service(name: &str) -> Option<Gid> {
 
 fn group_called(name: &str, ask: impl Fn(&str) -> Option<Gid>) -> Result<Gid, String> {
     // The file first: when auditd starts, the name service may wait for a network.
-    let known = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    // That of another system may be anything, also a pipe that nobody writes to.
+    let known = site::read_text(Path::new("/etc/group")).unwrap_or_default();
     let of_line = |line: &str| {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
