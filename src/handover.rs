@@ -239,7 +239,7 @@ impl Folder {
     }
 
     /// As [`Self::open`], to leave and take records there. Waits `drain` (the drain time of an instance on its way out), a
-    /// second, and no longer than [`MOST_PATIENCE`] for a relay of the former account: the folder cannot be given away later.
+    /// second, and no longer than 5 s for a relay of the former account: the folder cannot be given away later.
     ///
     /// # Errors
     /// As [`Self::open`], or there is something in it that would be in the way.
