@@ -325,6 +325,8 @@ mod tests {
                     let _ = mkdirat(&inside, UNFINISHED, Mode::S_IRWXU);
                     let _ = unlinkat(&inside, UNFINISHED, UnlinkatFlags::RemoveDir);
                     let _ = fchmod(&inside, Mode::S_IRWXU);
+                    // As long as a look takes, about: else it would seldom begin, and never end, in between.
+                    std::thread::sleep(std::time::Duration::from_micros(100));
                 }
             });
             while Folder::open(&folder, NOW).is_err() {}
