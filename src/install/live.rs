@@ -458,7 +458,7 @@ mod tests {
         assert!(handles(own, Signal::SIGPIPE));
         let leaves_alone = || !handles(own, Signal::SIGUSR2);
         assert!((0..200).any(|_| leaves_alone() || {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
             false
         }));
     }
