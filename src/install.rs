@@ -165,6 +165,11 @@ impl Ground {
         );
     }
 
+    /// True if it is in the folder of the plugin configurations.
+    fn is_plugins(&self, path: &Path) -> bool {
+        path.parent() == Some(&*self.found.folder)
+    }
+
     /// The program's name, by which a plugin's configuration is known for the relay's.
     fn name(&self) -> String {
         self.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -415,8 +420,8 @@ fn check(ground: &Ground, settings: &Path) -> Result<(), Failure> {
 /// The words that auditd gives the relay once these changes are made.
 fn words_after(ground: &Ground, changes: &[Change]) -> Option<Vec<String>> {
     let name = ground.name();
-    let of_plugins = |change: &&Change| change.path.parent() == Some(&*ground.found.folder);
-    match changes.iter().find(of_plugins).and_then(|change| change.after.as_ref()) {
+    let changed = changes.iter().find(|change| ground.is_plugins(&change.path));
+    match changed.and_then(|change| change.after.as_ref()) {
         Some(text) => own_words(&PluginConf::parse(text, ground.found.version?), &name),
         None => own_words(ground.found.relays(std::slice::from_ref(&name)).next()?.conf.as_ref()?, &name),
     }
@@ -458,8 +463,8 @@ fn take_back(ground: &Ground, done: &[Change], record: Vec<Change>, why: Failure
         left.push(error);
     }
     reload_units(&ground.root, done);
-    let of_plugins = |change: &Change| change.path.parent() == Some(&*ground.found.folder);
-    if let Some(daemon) = ground.daemon.as_ref().filter(|_| done.iter().any(of_plugins)) {
+    let was_told = done.iter().any(|change| ground.is_plugins(&change.path));
+    if let Some(daemon) = ground.daemon.as_ref().filter(|_| was_told) {
         let names = [ground.name()];
         // One that it has started before, it goes on with.
         let had_one = ground.found.relays(&names).next().is_some();
@@ -500,9 +505,7 @@ pub fn uninstall(request: &Request, keep_config: bool) -> Result<(), Failure> {
         .collect();
     let mut removal = plan::uninstall(&ground.found, &name, &written)?;
     // auditd's unit is none of the relay's configuration.
-    let stays = |path: &Path| {
-        keep_config && path.parent() != Some(&*ground.found.folder) && path != Path::new(unit::OURS)
-    };
+    let stays = |path: &Path| keep_config && !ground.is_plugins(path) && path != Path::new(unit::OURS);
     removal.left.extend(
         removal
             .then

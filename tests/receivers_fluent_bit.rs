@@ -18,13 +18,13 @@ mod pki;
 mod shipped;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::time::Duration;
 
 use live::{Relay, expected_text, free_tcp_ports, record_type, temp_dir, wait_until};
 use pki::{Kind, Pki};
+use shipped::ByHand;
 
 const HOST: &str = "relay-test.example";
 
@@ -186,49 +186,12 @@ fn all_have_the_same_parser() {
 // ---------------------------------------------------------------------------------------------------------
 // With the program
 
-/// The program, by hand. It is no reason to pass that it is not named.
-fn program() -> PathBuf {
-    let named = std::env::var_os("AUDIT_RELAY_FLUENT_BIT");
-    PathBuf::from(named.expect("AUDIT_RELAY_FLUENT_BIT=/path/to/fluent-bit names the program of this test"))
-}
-
 /// A Fluent Bit with these files in `dir`, the first of which it is started with.
-#[derive(Debug)]
-struct FluentBit {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl FluentBit {
-    fn start(dir: &Path, files: &[(&str, String)]) -> Self {
-        for (name, text) in files {
-            fs::write(dir.join(name), text).unwrap();
-        }
-        let log = File::create(dir.join("fluent-bit.said")).unwrap();
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program()).arg("-c").arg(dir.join(files[0].0));
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        Self { child, dir: dir.to_owned() }
+fn start(dir: &Path, files: &[(&str, String)]) -> ByHand {
+    for (name, text) in files {
+        fs::write(dir.join(name), text).unwrap();
     }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.dir.join("fluent-bit.said")).unwrap_or_default()
-    }
-
-    fn listens(&mut self, mut there: impl FnMut() -> bool) {
-        let ready = wait_until(Duration::from_secs(20), || {
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}: {}", self.said());
-            there()
-        });
-        assert!(ready, "does not listen: {}", self.said());
-    }
-}
-
-impl Drop for FluentBit {
-    fn drop(&mut self) {
-        live::end(&mut self.child, Duration::from_secs(20));
-    }
+    ByHand::start(dir, "AUDIT_RELAY_FLUENT_BIT", &["-c".into(), dir.join(files[0].0).into_os_string()])
 }
 
 /// Ports and paths of one run: what the files have, and what stands for it.
@@ -325,13 +288,6 @@ fn check(case: &str, base: &str, lines: &[String], records: &[Vec<u8>]) {
     assert_eq!(lines.len(), expected.len(), "{case}");
 }
 
-fn send(dir: &Path, url: &str, options: &[&str], records: &[Vec<u8>]) {
-    let mut relay = Relay::start(dir, url, &[&["--hostname", HOST], options].concat());
-    relay.feed(records);
-    let (status, report) = relay.finish();
-    assert!(status.success(), "{url}: {status} {report:?}");
-}
-
 #[test]
 #[ignore = "needs Fluent Bit, which no registry has: see the head of this file"]
 fn fluent_bit_takes_every_record_whole_by_each_way() {
@@ -343,7 +299,7 @@ fn fluent_bit_takes_every_record_whole_by_each_way() {
             let _ = pki.server("logs", Kind::Good);
             let places = Places::new(dir.path());
             let files = [(*base, places.text(base)), (*file, places.text(file))];
-            let mut receiver = FluentBit::start(dir.path(), &files);
+            let mut receiver = start(dir.path(), &files);
             receiver.listens(|| places.is_there(*way));
             let ca = pki.ca_file().display().to_string();
             let options: &[&str] = match way {
@@ -352,7 +308,7 @@ fn fluent_bit_takes_every_record_whole_by_each_way() {
                 _ => &[],
             };
             let records = shipped::records();
-            send(dir.path(), &places.url(*way), options, &records);
+            receiver.send(&places.url(*way), options, &records);
             check(&case, base, &places.lines(records.len() - 200), &records);
             println!("{case}: as it should be");
         }
@@ -376,8 +332,7 @@ fn fluent_bit_admits_only_relays_with_a_certificate_where_it_is_told_to() {
         .replace("# tls.ca_file:", "tls.ca_file:")
         .replace("/etc/ssl/audit/", &format!("{}/pki/", dir.path().display()));
     assert_eq!(told.matches(": on\n").count(), 3, "{told}");
-    let mut receiver =
-        FluentBit::start(dir.path(), &[(BASES[0], places.text(BASES[0])), ("20-audit-tls.yaml", told)]);
+    let mut receiver = start(dir.path(), &[(BASES[0], places.text(BASES[0])), ("20-audit-tls.yaml", told)]);
     receiver.listens(|| places.is_there(Way::Tls));
     let ca = pki.ca_file().display().to_string();
     let records = shipped::records();
@@ -397,7 +352,7 @@ fn fluent_bit_admits_only_relays_with_a_certificate_where_it_is_told_to() {
     }
     let (cert, key) = (good.certificate.display().to_string(), good.key.display().to_string());
     let options = ["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
-    send(dir.path(), &places.url(Way::Tls), &options, &records);
+    receiver.send(&places.url(Way::Tls), &options, &records);
     check("with a certificate", BASES[0], &places.lines(records.len() - 200), &records);
 }
 
@@ -410,7 +365,7 @@ fn fluent_bit_sends_on_to_another() {
     let centre = Places::new(there.path());
     let [forward, input] = FORWARD;
     let files = [(BASES[0], centre.text(BASES[0])), (input, centre.text(input))];
-    let mut receiver = FluentBit::start(there.path(), &files);
+    let mut receiver = start(there.path(), &files);
     receiver.listens(|| centre.is_there(Way::Tcp));
 
     let host = Places::new(here.path());
@@ -421,13 +376,11 @@ fn fluent_bit_sends_on_to_another() {
     }
     let base =
         host.text(forward).replace(&format!("port: {}\n", host.port), &format!("port: {}\n", centre.port));
-    let mut local = FluentBit::start(
-        here.path(),
-        &[(forward, base), ("20-audit-tcp.yaml", host.text("20-audit-tcp.yaml"))],
-    );
+    let mut local =
+        start(here.path(), &[(forward, base), ("20-audit-tcp.yaml", host.text("20-audit-tcp.yaml"))]);
     local.listens(|| host.is_there(Way::Tcp));
     let records = shipped::records();
-    send(here.path(), &host.url(Way::Tcp), &[], &records);
+    local.send(&host.url(Way::Tcp), &[], &records);
     check("forwarded", BASES[0], &centre.lines(records.len() - 200), &records);
 }
 
@@ -436,12 +389,12 @@ fn fluent_bit_sends_on_to_another() {
 fn fluent_bit_keeps_local6_apart_on_a_port_that_others_use() {
     let dir = temp_dir();
     let places = Places::new(dir.path());
-    let mut receiver = FluentBit::start(dir.path(), &[(SHARED, places.text(SHARED))]);
+    let mut receiver = start(dir.path(), &[(SHARED, places.text(SHARED))]);
     receiver.listens(|| places.is_there(Way::Tcp));
     let records = shipped::records();
     let others = ["--facility", "local5"];
-    send(dir.path(), &places.url(Way::Tcp), &others, &records[..20]);
-    send(dir.path(), &places.url(Way::Tcp), &[], &records);
+    receiver.send(&places.url(Way::Tcp), &others, &records[..20]);
+    receiver.send(&places.url(Way::Tcp), &[], &records);
     check("shared", BASES[0], &places.lines(records.len() - 200), &records);
     let rest = fs::read_to_string(dir.path().join("others.log")).unwrap();
     assert!(rest.lines().all(|line| line.contains("\"pri\":174")), "{rest}");
@@ -485,14 +438,14 @@ fn fluent_bit_loses_what_its_memory_does_not_take_and_does_not_say_how_much() {
             (BASES[0], edited(BASES[0], base)),
             ("20-audit-tcp.yaml", edited("20-audit-tcp.yaml", &[input])),
         ];
-        let mut receiver = FluentBit::start(dir.path(), &files);
+        let mut receiver = start(dir.path(), &files);
         receiver.listens(|| places.is_there(Way::Tcp));
         let records: Vec<Vec<u8>> = (0..100_000)
             .map(|n| {
                 format!("type=USER_CMD msg=audit(1795424551.650:{n}): pid=1 {}", "x".repeat(250)).into_bytes()
             })
             .collect();
-        send(dir.path(), &places.url(Way::Tcp), &[], &records);
+        receiver.send(&places.url(Way::Tcp), &[], &records);
         let arrived = places.lines(records.len()).len();
         println!("{name}: {arrived} of {} arrived, all were sent", records.len());
         assert!(arrived < records.len(), "{name} loses nothing any more");
@@ -505,11 +458,10 @@ fn fluent_bit_without_octet_counting_takes_everything_and_writes_nothing() {
     let dir = temp_dir();
     let places = Places::new(dir.path());
     let input = places.text("20-audit-tcp.yaml").replace("      format: octet_counting\n", "");
-    let mut receiver =
-        FluentBit::start(dir.path(), &[(BASES[0], places.text(BASES[0])), ("20-audit-tcp.yaml", input)]);
+    let mut receiver = start(dir.path(), &[(BASES[0], places.text(BASES[0])), ("20-audit-tcp.yaml", input)]);
     receiver.listens(|| places.is_there(Way::Tcp));
     let records = shipped::records();
-    send(dir.path(), &places.url(Way::Tcp), &[], &records[..50]);
+    receiver.send(&places.url(Way::Tcp), &[], &records[..50]);
     std::thread::sleep(Duration::from_secs(3));
     assert!(!dir.path().join("audit-relay.log").exists());
     assert!(
@@ -517,6 +469,6 @@ fn fluent_bit_without_octet_counting_takes_everything_and_writes_nothing() {
         "{}",
         receiver.said()
     );
-    send(dir.path(), &places.url(Way::Tcp), &["--framing", "lf"], &records);
+    receiver.send(&places.url(Way::Tcp), &["--framing", "lf"], &records);
     check("lf", BASES[0], &places.lines(records.len() - 200), &records);
 }

@@ -17,13 +17,13 @@ mod pki;
 #[path = "support/shipped.rs"]
 mod shipped;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::time::Duration;
 
 use live::{Relay, expected_text, free_tcp_ports, record_type, temp_dir, wait_until};
 use pki::{Kind, Pki};
+use shipped::ByHand;
 
 const HOST: &str = "relay-test.example";
 
@@ -101,15 +101,13 @@ fn every_file_is_tried_below_and_documented_and_every_key_is_one_that_vector_has
 /// A Vector with these files, and what they were made to name.
 #[derive(Debug)]
 struct Vector {
-    child: Child,
+    program: ByHand,
     dir: PathBuf,
     port: u16,
 }
 
 impl Vector {
     fn start(dir: &Path, source: &str, way: Way, change: impl Fn(String) -> String) -> Self {
-        let named = std::env::var_os("AUDIT_RELAY_VECTOR");
-        let program = named.expect("AUDIT_RELAY_VECTOR=/path/to/vector names the program of this test");
         let (here, port) = (dir.display(), free_tcp_ports(1)[0]);
         let replace = [
             ("/etc/ssl/audit/".to_owned(), format!("{here}/pki/")),
@@ -120,30 +118,18 @@ impl Vector {
             ("0.0.0.0:6514".to_owned(), format!("127.0.0.1:{port}")),
         ];
         let replace: Vec<(&str, &str)> = replace.iter().map(|(from, to)| (&**from, &**to)).collect();
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program);
+        let mut arguments = Vec::new();
         for file in [BASE, source] {
             let text = change(shipped::substituted(&format!("vector/{file}"), &replace));
             fs::write(dir.join(file), text).unwrap();
-            command.arg("-c").arg(dir.join(file));
+            arguments.extend(["-c".into(), dir.join(file).into_os_string()]);
         }
-        let log = File::create(dir.join("vector.said")).unwrap();
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut vector = Self { child, dir: dir.to_owned(), port };
-        let ready = wait_until(Duration::from_secs(30), || {
-            let ended = vector.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}: {}", vector.said());
-            match way {
-                Way::Stream => dir.join("audit-vector.sock").exists(),
-                _ => shipped::is_open(port, way == Way::Udp),
-            }
+        let mut program = ByHand::start(dir, "AUDIT_RELAY_VECTOR", &arguments);
+        program.listens(|| match way {
+            Way::Stream => dir.join("audit-vector.sock").exists(),
+            _ => shipped::is_open(port, way == Way::Udp),
         });
-        assert!(ready, "does not listen: {}", vector.said());
-        vector
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.dir.join("vector.said")).unwrap_or_default()
+        Self { program, dir: dir.to_owned(), port }
     }
 
     fn url(&self, way: Way) -> String {
@@ -181,22 +167,8 @@ impl Vector {
                 assert!(word("/timestamp").starts_with("20") && word("/timestamp").ends_with('Z'), "{line}");
             }
         }
-        assert_eq!(text.lines().count(), expected.len(), "{case}: {}", self.said());
+        assert_eq!(text.lines().count(), expected.len(), "{case}: {}", self.program.said());
     }
-}
-
-impl Drop for Vector {
-    fn drop(&mut self) {
-        live::end(&mut self.child, Duration::from_secs(30));
-    }
-}
-
-fn send(dir: &Path, url: &str, options: &[&str], records: &[Vec<u8>]) {
-    let mut relay = Relay::start(dir, url, &[&["--hostname", HOST], options].concat());
-    relay.feed(records);
-    let (status, report) = relay.finish();
-    let said = fs::read_to_string(dir.join("vector.said")).unwrap_or_default();
-    assert!(status.success(), "{url}: {status} {report:?}; Vector said: {said}");
 }
 
 #[test]
@@ -219,7 +191,7 @@ fn vector_takes_every_record_whole_by_each_way() {
                 Way::Udp => &[],
             };
             let records = shipped::records();
-            send(dir.path(), &vector.url(*way), options, &records);
+            vector.program.send(&vector.url(*way), options, &records);
             vector.check(file, &records, true);
             println!("{file} {options:?}: as it should be");
         }
@@ -260,7 +232,7 @@ fn vector_admits_only_relays_with_a_certificate_where_it_is_told_to() {
     }
     let (cert, key) = (good.certificate.display().to_string(), good.key.display().to_string());
     let options = ["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
-    send(dir.path(), &vector.url(Way::Tls), &options, &records);
+    vector.program.send(&vector.url(Way::Tls), &options, &records);
     vector.check("with a certificate", &records, true);
 }
 
@@ -271,6 +243,6 @@ fn vector_reads_the_old_form_too() {
     let dir = temp_dir();
     let vector = Vector::start(dir.path(), "20-audit-stream.yaml", Way::Stream, |text| text);
     let records = shipped::records();
-    send(dir.path(), &vector.url(Way::Stream), &[], &records);
+    vector.program.send(&vector.url(Way::Stream), &[], &records);
     vector.check("RFC 3164", &records, false);
 }

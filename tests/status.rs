@@ -481,14 +481,20 @@ fn the_port_gives_metrics_and_nothing_else() {
     relay.exit();
 }
 
-#[test]
-fn the_file_is_whole_at_every_moment_and_follows_the_numbers() {
-    let dir = temp_dir();
-    let folder = dir.path().join("metrics");
+/// A folder that the relay's account may write.
+fn metrics_folder(dir: &Path) -> PathBuf {
+    let folder = dir.join("metrics");
     fs::create_dir(&folder).unwrap();
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
     }
+    folder
+}
+
+#[test]
+fn the_file_is_whole_at_every_moment_and_follows_the_numbers() {
+    let dir = temp_dir();
+    let folder = metrics_folder(dir.path());
     let file = folder.join("audit-relay.prom");
     let sink = Sink::tcp(Framing::Octet);
     let options = ["--metrics-file", file.to_str().unwrap(), "--metrics-interval", "1s"];
@@ -524,11 +530,7 @@ fn the_file_is_whole_at_every_moment_and_follows_the_numbers() {
 #[test]
 fn the_file_follows_the_drain_and_has_the_last_numbers() {
     let dir = temp_dir();
-    let folder = dir.path().join("metrics");
-    fs::create_dir(&folder).unwrap();
-    if nix::unistd::geteuid().is_root() {
-        std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
-    }
+    let folder = metrics_folder(dir.path());
     let file = folder.join("audit-relay.prom");
     let closed = ClosedPort::new();
     let url = format!("tcp://{}", closed.address());

@@ -6,8 +6,9 @@
 
 #![allow(dead_code, reason = "several test programs share this file and each uses its part")]
 
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -228,6 +229,56 @@ impl Drop for Receiver {
         end(&mut self.child, Duration::from_secs(20));
     }
 }
+
+/// A program that no machine of CI has, started by hand (tests/receivers_fluent_bit.rs, tests/receivers_vector.rs); ended with
+/// its handle.
+#[derive(Debug)]
+pub(crate) struct ByHand {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl ByHand {
+    /// The program that the environment's `variable` names. It is no reason to pass that none is named.
+    pub(crate) fn start(dir: &Path, variable: &str, arguments: &[OsString]) -> Self {
+        let program = std::env::var_os(variable);
+        let program = program.unwrap_or_else(|| panic!("{variable}=/path names the program of this test"));
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program).args(arguments);
+        let child = spawn(&mut command, File::create(dir.join(BY_HAND_SAID)).unwrap());
+        Self { child, dir: dir.to_owned() }
+    }
+
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.dir.join(BY_HAND_SAID)).unwrap_or_default()
+    }
+
+    /// Waits until `there` says that it listens.
+    pub(crate) fn listens(&mut self, mut there: impl FnMut() -> bool) {
+        let ready = wait_until(Duration::from_secs(30), || {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {}", self.said());
+            there()
+        });
+        assert!(ready, "does not listen: {}", self.said());
+    }
+
+    /// Has a relay send the records there, and end in order.
+    pub(crate) fn send(&self, url: &str, options: &[&str], records: &[Vec<u8>]) {
+        let mut relay = Relay::start(&self.dir, url, &[&["--hostname", HOST], options].concat());
+        relay.feed(records);
+        let (status, report) = relay.finish();
+        assert!(status.success(), "{url}: {status} {report:?}; the receiver said: {}", self.said());
+    }
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        end(&mut self.child, Duration::from_secs(30));
+    }
+}
+
+const BY_HAND_SAID: &str = "receiver.said";
 
 /// Whether something waits at this port, TCP or UDP.
 pub(crate) fn is_open(port: u16, udp: bool) -> bool {
